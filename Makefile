@@ -1,0 +1,44 @@
+# Every target creates or reuses .venv by itself, and re-installs when the project's files changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-all check format bench docs clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	touch $(STAMP)
+
+demo: $(STAMP) ## audit the shipped models on the shipped data
+	@out=audits/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/conjoin audit --out $$out && \
+	echo "Open $$out/report.html in a browser."
+
+test: $(STAMP) ## the test suite, without the slow tests
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+
+test-all: $(STAMP) ## the whole test suite
+	$(BIN)/python -m pytest --numprocesses 2
+
+check: $(STAMP) ## format, lint, types, layering, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) docs
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP) ## build the documentation; warnings are errors
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+
+bench: $(STAMP) ## speed and memory against peers, in one run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchattacks==3.5.1
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) docs/_build

@@ -1,0 +1,71 @@
+"""Does a trained classifier deserve trust? Explain it, attack it, prove how far it holds.
+
+The names below are loaded on first use, so that ``import conjoin`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conjoin.core.dataset import Dataset
+    from conjoin.core.quantity import Contrast, given, log_likelihood, logit, margin, predicted
+    from conjoin.core.run import Run, attack, attribute, certify, predict, score
+    from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
+    from conjoin.core.threat import L1, L2, Linf
+    from conjoin.models.wrap import wrap
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "conjoin.core.dataset": ("Dataset",),
+    "conjoin.core.quantity": (
+        "Contrast",
+        "given",
+        "log_likelihood",
+        "logit",
+        "margin",
+        "predicted",
+    ),
+    "conjoin.core.run": ("Run", "attack", "attribute", "certify", "predict", "score"),
+    "conjoin.core.slice": ("INPUT", "OUTPUT", "Cut", "Side", "Slice"),
+    "conjoin.core.threat": ("L1", "L2", "Linf"),
+    "conjoin.models.wrap": ("wrap",),
+}
+_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "INPUT",
+    "L1",
+    "L2",
+    "OUTPUT",
+    "Contrast",
+    "Cut",
+    "Dataset",
+    "Linf",
+    "Run",
+    "Side",
+    "Slice",
+    "attack",
+    "attribute",
+    "certify",
+    "given",
+    "log_likelihood",
+    "logit",
+    "margin",
+    "predict",
+    "predicted",
+    "score",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'conjoin' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,53 @@
+"""From an adversarial input to one nearer the boundary: bisection on the segment to x.
+
+Points of the segment from x to z lie in S(x), which is convex, so this is an attack like any other;
+it trades confidence for distance. The distance found is an *upper* bound on that of the nearest
+decision boundary.
+
+Reference: brendel2018, section 2 (binary search towards the boundary).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from conjoin.core.protocols import Attack, Batch, Model
+from conjoin.core.quantity import Quantity
+from conjoin.core.threat import Ball
+
+
+@dataclass(frozen=True, slots=True)
+class Closest:
+    """Run an attack, then pull what it fooled back towards x as far as it stays fooled.
+
+    Attributes:
+        attack: Finds the adversarial inputs.
+        steps: Bisections; the distance is resolved to 2^-steps of itself.
+    """
+
+    reference: ClassVar[str] = "brendel2018"
+    attack: Attack
+    steps: int = 8
+
+    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
+        """Return the last fooled point of each segment; others as the attack left them."""
+        found = self.attack(model, batch, threat, quantity)
+        with torch.no_grad():
+            fooled = (quantity(model(found), batch.y) <= 0).nonzero()[:, 0]
+            if len(fooled) == 0:
+                return found
+            x, z, y = batch.x[fooled], found[fooled], batch.y[fooled]
+            near = torch.zeros(len(fooled), dtype=x.dtype, device=x.device)
+            far = torch.ones_like(near)
+            best = z
+            for _ in range(self.steps):
+                middle = (near + far) / 2
+                point = x + middle.reshape(-1, *[1] * (x.ndim - 1)) * (z - x)
+                still = quantity(model(point), y) <= 0
+                near, far = torch.where(still, near, middle), torch.where(still, middle, far)
+                best = torch.where(still.reshape(-1, *[1] * (x.ndim - 1)), point, best)
+        return found.index_copy(0, fooled, best)

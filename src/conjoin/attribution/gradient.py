@@ -1,0 +1,66 @@
+"""Gradient attributions as presets of the one estimator.
+
+Each is a distribution of interest and a bibliography key; every preset takes the slice and the
+quantity, so each also explains inner units, comparisons of classes, and so on.
+"""
+
+from __future__ import annotations
+
+from conjoin.attribution.influence import Influence
+from conjoin.core.distribution import (
+    Gaussian,
+    Path,
+    Point,
+    Quadrature,
+    Reference,
+    Trapezoid,
+    zeros,
+)
+from conjoin.core.quantity import Quantity, logit
+from conjoin.core.slice import Slice
+
+
+def saliency(quantity: Quantity = logit, where: Slice = Slice()) -> Influence:  # noqa: B008
+    """Take the gradient at the example, signed; units of the quantity per input unit.
+
+    Reference: simonyan2014, section 3 (there in absolute value).
+    """
+    return Influence(Point(), quantity, where, "simonyan2014")
+
+
+def gradient_times_input(quantity: Quantity = logit, where: Slice = Slice()) -> Influence:  # noqa: B008
+    """Take the gradient times the activation; units of the quantity.
+
+    Reference: shrikumar2016, section 2.
+    """
+    return Influence(Point(times_input=True), quantity, where, "shrikumar2016")
+
+
+def integrated_gradients(
+    baseline: Reference = zeros,
+    quadrature: Quadrature = Trapezoid(),  # noqa: B008 - frozen
+    *,
+    quantity: Quantity = logit,
+    where: Slice = Slice(),  # noqa: B008 - frozen
+) -> Influence:
+    """Average the gradient on the segment from a baseline, times the displacement.
+
+    The values sum to Q(x) - Q(baseline); the driver returns the gap.
+
+    Reference: sundararajan2017, equation 1.
+    """
+    return Influence(Path(baseline, quadrature), quantity, where, "sundararajan2017")
+
+
+def smoothgrad(
+    scale: float = 0.15,
+    draws: int = 32,
+    *,
+    quantity: Quantity = logit,
+    where: Slice = Slice(),  # noqa: B008 - frozen
+) -> Influence:
+    """Average the gradient over Gaussian noise of ``scale`` times the example's range.
+
+    Reference: smilkov2017, section 2.
+    """
+    return Influence(Gaussian(scale, draws), quantity, where, "smilkov2017")

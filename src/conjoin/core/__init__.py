@@ -1,0 +1,1 @@
+"""The algebra and its drivers: quantities, slices, distributions, threats, results."""

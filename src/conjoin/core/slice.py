@@ -1,0 +1,61 @@
+"""Cuts and slices: places in a network, as values.
+
+A cut names one side of one module by the module's dotted name; the root module's name is empty, so
+its two sides are the model's :data:`INPUT` and :data:`OUTPUT`. A slice (h, g) with f = g ∘ h is a
+pair of cuts: h runs from the input to ``start``, g from ``start`` to ``stop``.
+
+Reference: leino2018, section 3 (slice, quantity and distribution of interest).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Side(Enum):
+    """Which side of a module: what enters it or what leaves it."""
+
+    IN = "in"
+    OUT = "out"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place in the network.
+
+    Attributes:
+        module: Dotted name as in ``module.named_modules()``; empty for the whole network.
+        side: The module's input or its output.
+        call: Which call, from 0, when the module runs more than once in a pass; ``None`` demands
+            that it runs exactly once.
+        item: Position or key of the tensor, when the module gives a tuple or a dictionary.
+    """
+
+    module: str
+    side: Side = Side.OUT
+    call: int | None = None
+    item: int | str | None = None
+
+    def __str__(self) -> str:
+        """Show the cut as ``name.out``, ``input`` or ``output``."""
+        if not self.module:
+            return "input" if self.side is Side.IN else "output"
+        call = "" if self.call is None else f"#{self.call}"
+        item = "" if self.item is None else f"[{self.item!r}]"
+        return f"{self.module}{call}.{self.side.value}{item}"
+
+
+INPUT = Cut("", Side.IN)
+OUTPUT = Cut("", Side.OUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The part g of the network between two cuts; the default is the whole network."""
+
+    start: Cut = INPUT
+    stop: Cut = OUTPUT
+
+
+__all__ = ["INPUT", "OUTPUT", "Cut", "Side", "Slice"]

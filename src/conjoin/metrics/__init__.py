@@ -1,0 +1,15 @@
+"""Scores of explanations, one number per example."""
+
+from conjoin.metrics.axioms import CompletenessGap
+from conjoin.metrics.faithfulness import Deletion, Insertion
+from conjoin.metrics.localisation import MassInside
+from conjoin.metrics.stability import RankStability, TopStability
+
+__all__ = [
+    "CompletenessGap",
+    "Deletion",
+    "Insertion",
+    "MassInside",
+    "RankStability",
+    "TopStability",
+]

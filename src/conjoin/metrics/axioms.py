@@ -1,0 +1,40 @@
+"""Axioms as scores: by how much does an explanation miss what its method promises?
+
+Reference: sundararajan2017, section 3 (completeness).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from conjoin.core.protocols import Attributor, Batch, Sliceable
+from conjoin.errors import CapabilityError
+
+
+@dataclass(frozen=True, slots=True)
+class CompletenessGap:
+    """|Σ values - (Q(x) - Q(baseline))| over |Q(x) - Q(baseline)|: >= 0, lower is better.
+
+    With the panel-corrected trapezoid it is rounding at every budget, and so says nothing of
+    accuracy; take the explanation of ``Trapezoid(corrected=False)`` to judge a number of nodes.
+    """
+
+    reference: ClassVar[str] = "sundararajan2017"
+
+    def __call__(
+        self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
+    ) -> Tensor:
+        """Return the relative gap, per example.
+
+        Raises:
+            CapabilityError: If the method promises no completeness.
+        """
+        ends = getattr(attributor, "ends", None)
+        reached = None if ends is None else ends(model, batch)
+        if reached is None:
+            raise CapabilityError(f"{attributor!r} promises no completeness; score another axiom")
+        change: Tensor = reached[1] - reached[0]
+        return (values.flatten(1).sum(1) - change).abs() / change.abs().clamp(min=1e-6)

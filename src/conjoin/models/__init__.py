@@ -1,0 +1,1 @@
+"""Models: adapters, cards, and those that ship with the package."""

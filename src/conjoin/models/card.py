@@ -1,0 +1,164 @@
+"""Model cards: a network as data, so that loading one runs no code of a stranger.
+
+A card is a JSON file that lists the layers, names a safetensors file of weights with its SHA-256,
+and states the inputs the model expects, its classes, how it was trained and what was measured.
+Anything that this small language cannot say is loaded from the user's own ``module:callable``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from conjoin.core.result import load_tensors
+from conjoin.errors import ModelError
+from conjoin.nn import MinMax, Normalise
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ConvLayer(_Strict):
+    """A two-dimensional convolution with zero padding."""
+
+    kind: Literal["conv"]
+    inputs: int = Field(gt=0)
+    outputs: int = Field(gt=0)
+    kernel: int = Field(gt=0)
+    stride: int = Field(default=1, gt=0)
+    padding: int = Field(default=0, ge=0)
+
+
+class LinearLayer(_Strict):
+    """A fully connected layer."""
+
+    kind: Literal["linear"]
+    inputs: int = Field(gt=0)
+    outputs: int = Field(gt=0)
+
+
+class PoolLayer(_Strict):
+    """An average pool over disjoint squares."""
+
+    kind: Literal["avgpool"]
+    size: int = Field(gt=0)
+
+
+class NormaliseLayer(_Strict):
+    """Input normalisation by channel."""
+
+    kind: Literal["normalise"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class PlainLayer(_Strict):
+    """A layer without parameters."""
+
+    kind: Literal["relu", "minmax", "flatten"]
+
+
+Layer = ConvLayer | LinearLayer | PoolLayer | NormaliseLayer | PlainLayer
+
+
+class Inputs(_Strict):
+    """What the model expects of one input."""
+
+    shape: tuple[int, ...]
+    low: float = 0.0
+    high: float = 1.0
+
+
+class Weights(_Strict):
+    """Where the weights lie, relative to the card, and their checksum."""
+
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Card(_Strict):
+    """A model card, schema version 1."""
+
+    card_schema: Literal[1] = 1
+    name: str
+    summary: str = ""
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    inputs: Inputs
+    classes: tuple[str, ...] = ()
+    weights: Weights
+    training: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
+
+
+_BUILD: dict[str, Callable[[Any], nn.Module]] = {
+    "conv": lambda c: nn.Conv2d(c.inputs, c.outputs, c.kernel, c.stride, c.padding),
+    "linear": lambda c: nn.Linear(c.inputs, c.outputs),
+    "avgpool": lambda c: nn.AvgPool2d(c.size),
+    "normalise": lambda c: Normalise(c.mean, c.std),
+    "relu": lambda c: nn.ReLU(),
+    "minmax": lambda c: MinMax(),
+    "flatten": lambda c: nn.Flatten(),
+}
+
+
+def build(layers: tuple[Layer, ...]) -> nn.Sequential:
+    """Build the network; its weights are memory as it was, fill them before use."""
+    with torch.random.fork_rng(devices=[]):
+        return nn.Sequential(*(_BUILD[layer.kind](layer) for layer in layers))
+
+
+def read_card(path: Path | str) -> Card:
+    """Read and validate a card.
+
+    Raises:
+        ModelError: If the file is missing or is no valid card.
+    """
+    path = Path(path)
+    try:
+        return Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ModelError(f"no file {path}; expected a model card in JSON") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelError(
+            f"{path} is no valid model card: {place}: {first['msg']} "
+            f"({error.error_count()} problems in all)"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is no readable model card: {error}") from error
+
+
+def load(path: Path | str) -> tuple[nn.Sequential, Card]:
+    """Load the network of a card and verify its weights by their SHA-256.
+
+    Raises:
+        ModelError: If card or weights are missing, altered, or do not fit each other.
+        DataError: If the weights are not safetensors.
+    """
+    path = Path(path)
+    card = read_card(path)
+    file = path.parent / card.weights.file
+    if file.parent.resolve() != path.parent.resolve():
+        raise ModelError(f"{path} names weights outside its own folder: {card.weights.file}")
+    tensors, _ = load_tensors(file)
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != card.weights.sha256:
+        raise ModelError(
+            f"{file} has SHA-256 {found}; the card promises {card.weights.sha256}. The weights are "
+            "not those the card describes: fetch both again"
+        )
+    network = build(card.layers)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{file} does not fit the layers of {path}: {error}") from error
+    return network.eval(), card

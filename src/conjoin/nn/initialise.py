@@ -1,0 +1,31 @@
+"""Seeded initial weights, without the global generators."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from conjoin.core.random import Streams
+
+
+def initialise(module: nn.Module, seed: int, *, orthogonal: bool = False) -> None:
+    """Fill every linear and convolutional layer: He-normal, or orthogonal; biases are zero.
+
+    Reference: he2015, equation 10; saxe2014 (orthogonal).
+    """
+    layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    for number, layer in enumerate(layers):
+        weight = layer.weight.data
+        rows, fan_in = weight.shape[0], weight[0].numel()
+        stream = Streams.of(seed, torch.tensor([number]))
+        values = stream.normal(rows, fan_in, dtype=torch.float64)[0]
+        if orthogonal:
+            tall = values if rows >= fan_in else values.T
+            q, r = torch.linalg.qr(tall)
+            q = q * r.diagonal().sign()
+            values = q if rows >= fan_in else q.T
+        else:
+            values = values * (2 / fan_in) ** 0.5
+        weight.copy_(values.reshape(weight.shape))
+        if layer.bias is not None:
+            layer.bias.data.zero_()

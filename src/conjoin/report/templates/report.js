@@ -1,0 +1,62 @@
+"use strict";
+(() => {
+  const curves = JSON.parse(document.getElementById("curves").textContent);
+  const percent = (v) => (100 * v).toFixed(v > 0 && v < 0.1 ? 1 : 0) + " %";
+
+  for (const figure of document.querySelectorAll("figure.chart")) {
+    const curve = curves[figure.dataset.curve];
+    const svg = figure.querySelector("svg");
+    const cross = figure.querySelector(".cross");
+    const readout = figure.querySelector(".readout");
+    const rest = readout.textContent;
+    const line = svg.querySelector(".grid line");
+    const width = line.x2.baseVal.value;
+    const height = Number(cross.querySelector("line").getAttribute("y2"));
+    const last = curve.eps.length - 1;
+    let at = null;
+
+    const show = (k) => {
+      at = Math.max(0, Math.min(last, k));
+      const x = (width * at) / last;
+      cross.querySelector("line").setAttribute("x1", x);
+      cross.querySelector("line").setAttribute("x2", x);
+      for (const which of ["attacked", "certified"]) {
+        const dot = cross.querySelector("circle." + which);
+        dot.setAttribute("cx", x);
+        dot.setAttribute("cy", height * (1 - curve[which][at]));
+      }
+      cross.setAttribute("visibility", "visible");
+      readout.textContent = "at eps " + Number(curve.eps[at].toPrecision(3)) + ": " +
+        percent(curve.certified[at]) + " proved, at most " + percent(curve.attacked[at]);
+    };
+    const hide = () => {
+      at = null;
+      cross.setAttribute("visibility", "hidden");
+      readout.textContent = rest;
+    };
+    svg.addEventListener("pointermove", (event) => {
+      const box = svg.getBoundingClientRect();
+      const view = svg.viewBox.baseVal;
+      const x = view.x + ((event.clientX - box.left) / box.width) * view.width;
+      show(Math.round((x / width) * last));
+    });
+    svg.addEventListener("pointerleave", hide);
+    figure.addEventListener("blur", hide);
+    figure.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      show((at === null ? Math.round(last / 2) : at) + step);
+    });
+  }
+
+  const buttons = document.querySelectorAll(".tabs button");
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      for (const thing of document.querySelectorAll("[data-method]:not(button)")) {
+        thing.hidden = thing.dataset.method !== button.dataset.method;
+      }
+    });
+  }
+})();

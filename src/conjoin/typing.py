@@ -1,0 +1,17 @@
+"""Array types with named axes, checked at run time in the tests.
+
+``batch`` runs over examples and always comes first; ``classes`` over the model's outputs;
+``*input`` over the axes of one example; ``*hidden`` over those of an inner activation.
+"""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Inputs = Float[Tensor, "batch *input"]
+Outputs = Float[Tensor, "batch classes"]
+Hidden = Float[Tensor, "batch *hidden"]
+Labels = Int[Tensor, "batch"]
+PerExample = Float[Tensor, "batch"]
+Flags = Bool[Tensor, "batch"]
+
+__all__ = ["Flags", "Hidden", "Inputs", "Labels", "Outputs", "PerExample"]
