@@ -21,6 +21,11 @@ Exit codes: 0 done; 1 a defect of this program; 2 bad input (one line says what 
 came and how to mend it); 3 a method broke its contract, or an attack contradicted a certificate;
 4 the results could not be written (go on with --resume); 130 interrupted (go on with --resume)."""
 
+_CANNOT_WRITE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM),
+    *(errno.EEXIST, errno.ENOTDIR),
+)
+
 app = typer.Typer(
     name="conjoin",
     help="Does a trained classifier deserve trust? Explain it, attack it, prove how far it holds.",
@@ -87,7 +92,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted; nothing that was finished is lost", 130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in _CANNOT_WRITE:
             raise
         place = f" {error.filename}" if error.filename else ""
         _fail(f"cannot write{place}: {error.strerror}; mend that, then go on with --resume", 4)
@@ -95,6 +100,9 @@ def main() -> None:
         usage = getattr(error, "format_message", None)  # the parser's own errors
         if usage is None:
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, of many lines
+            sys.stderr.write(f"{usage()}\n")
+            sys.exit(2)
         _fail(f"{usage()} (see conjoin --help)", 2)
 
 

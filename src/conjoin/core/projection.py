@@ -54,7 +54,7 @@ def _scale(clipped: Tensor, size: Tensor, bound: Tensor, eps: Tensor) -> Tensor:
 def l1(d: Tensor, eps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Project onto the l1 ball of radius ``eps`` (one per example) and the box.
 
-    The solution is sign(d) clip(|d| - t, 0, bound) with the least t >= 0 that fits the ball.
+    The solution is ``sign(d) clip(|d| - t, 0, bound)`` with the least t >= 0 that fits the ball.
     Bisection finds the linear piece that holds the root; one closed-form step then solves it.
 
     Reference: croce2021, section 3 (projection onto the l1 ball and the box).

@@ -99,6 +99,7 @@ class Probe:
     panel: Hidden | None = None
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """A distribution of interest, streamed, so that memory does not grow with its size."""
 
@@ -111,6 +112,7 @@ class Distribution(Protocol):
         ...
 
 
+@runtime_checkable
 class Attack(Protocol):
     """Search S(x) for an input with a small quantity."""
 
@@ -119,6 +121,7 @@ class Attack(Protocol):
         ...
 
 
+@runtime_checkable
 class Certifier(Protocol):
     """Bound a quantity from below over S(x)."""
 
@@ -136,6 +139,7 @@ class Preparable(Protocol):
         ...
 
 
+@runtime_checkable
 class Attributor(Protocol):
     """Explain a quantity by the elements at a cut."""
 
@@ -144,6 +148,7 @@ class Attributor(Protocol):
         ...
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Score an explanation; gets its values and the means to explain again."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from safetensors import safe_open
 from safetensors.torch import save
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from conjoin.errors import DataError
 from conjoin.typing import Flags, Hidden, Inputs, PerExample
+
+R = TypeVar("R", bound="Result")
 
 
 class EvidenceClass(StrEnum):
@@ -102,7 +104,7 @@ class Result:
         save_tensors(tensors, Path(path), header)
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls: type[R], path: Path | str) -> R:
         """Read a result of this type from a safetensors file.
 
         Raises:
@@ -209,7 +211,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise DataError(f"no file {path}; check the path")
-    start = path.read_bytes()[:4] if path.stat().st_size else b""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the file") from error
     if start[:1] == b"\x80" or start == b"PK\x03\x04":
         raise DataError(
             f"{path} is a pickle (or a zip that holds one), which can run code when it is read; "
@@ -217,9 +223,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+        with safe_open(path, framework="pt") as stored:
+            header: dict[str, Any] = stored.metadata() or {}
+            return {name: stored.get_tensor(name) for name in stored.keys()}, header  # noqa: SIM118
     except Exception as error:
         raise DataError(f"{path} is not a readable safetensors file: {error}") from error
 

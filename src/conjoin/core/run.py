@@ -156,7 +156,7 @@ def certify(
 
 
 def attribute(
-    model: Sliceable,
+    model: Model,
     data: Dataset,
     method: Attributor,
     *,
@@ -192,7 +192,7 @@ def attribute(
 
 
 def score(
-    model: Sliceable,
+    model: Model,
     data: Dataset,
     method: Attributor,
     metric: Metric,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -78,11 +78,11 @@ class Ball(ABC):
             )
         return eps.expand(x.shape[0])
 
-    def at(self, eps: float | Tensor) -> Self:
+    def at(self, eps: float | Tensor) -> Ball:
         """Return the same threat with another radius."""
         return replace(self, eps=eps)
 
-    def rows(self, keep: Tensor) -> Self:
+    def rows(self, keep: Tensor) -> Ball:
         """Select examples by a mask or by positions, where the threat differs per example."""
         eps, mask = self.eps, self.mask
         if isinstance(eps, Tensor) and eps.ndim:
@@ -91,7 +91,7 @@ class Ball(ABC):
             mask = mask[keep]
         return replace(self, eps=eps, mask=mask)
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> Ball:
         """Return the same threat with its tensors on a device."""
         eps = self.eps.to(device) if isinstance(self.eps, Tensor) else self.eps
         mask = None if self.mask is None else self.mask.to(device)

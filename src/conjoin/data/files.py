@@ -7,6 +7,7 @@ units; image files hold 8-bit pixels by their format and become floats in [0, 1]
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from conjoin.core.dataset import Dataset
 from conjoin.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+# A single array under the name of an archive is a TypeError: it has nothing to close.
+_BROKEN_ARCHIVE = (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 def from_arrays(
@@ -33,13 +36,15 @@ def from_arrays(
     """
     x, y = np.asarray(x), np.asarray(y)
     for label, array in (("inputs", x), ("labels", y)):
-        if array.dtype.kind not in "iufb":
-            raise DataError(f"{label} have dtype {array.dtype}; expected numbers")
+        if array.dtype.kind not in "iufb" or array.dtype.itemsize > 8:
+            raise DataError(
+                f"{label} have dtype {array.dtype}; expected numbers of at most 64 bits"
+            )
     if x.dtype == np.float16:
         x = x.astype(np.float32)
     if y.dtype.kind in "iub":
         y = y.astype(np.int64)
-    x = x.astype(x.dtype.newbyteorder("="))
+    x, y = (array.astype(array.dtype.newbyteorder("=")) for array in (x, y))
     return Dataset(torch.from_numpy(x), torch.from_numpy(y), ids=ids, classes=classes, name=name)
 
 
@@ -53,7 +58,7 @@ def npz(path: Path | str) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+    except _BROKEN_ARCHIVE as error:
         raise DataError(f"{path} is no readable .npz archive of plain arrays: {error}") from error
     missing = {"x", "y"} - set(arrays)
     if missing:
@@ -109,6 +114,8 @@ def image_folder(folder: Path | str) -> Dataset:
     from PIL import Image, UnidentifiedImageError
 
     folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; expected one with a sub-folder of images per class")
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     files = [
         (label, file)

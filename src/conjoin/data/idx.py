@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,10 @@ def read_idx(path: Path | str) -> np.ndarray:
         raise DataError(f"no file {path}; expected an IDX file, e.g. t10k-images-idx3-ubyte.gz")
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be decompressed: {error}; fetch it again") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
-        raise DataError(f"{path} is no IDX file: it begins with {raw[:4]!r}")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}; fetch it again") from error
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES or len(raw) < 4 + 4 * raw[3]:
+        raise DataError(f"{path} is no IDX file, or a truncated one: it begins with {raw[:4]!r}")
     kind, axes = np.dtype(_TYPES[raw[2]]), raw[3]
     shape = struct.unpack(f">{axes}I", raw[4 : 4 + 4 * axes])
     size = kind.itemsize * math.prod(shape)

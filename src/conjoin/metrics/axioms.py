@@ -16,7 +16,7 @@ from conjoin.errors import CapabilityError
 
 @dataclass(frozen=True, slots=True)
 class CompletenessGap:
-    """|Σ values - (Q(x) - Q(baseline))| over |Q(x) - Q(baseline)|: >= 0, lower is better.
+    """``|Σ values - (Q(x) - Q(baseline))|`` over ``|Q(x) - Q(baseline)|``: >= 0, lower is better.
 
     With the panel-corrected trapezoid it is rounding at every budget, and so says nothing of
     accuracy; take the explanation of ``Trapezoid(corrected=False)`` to judge a number of nodes.

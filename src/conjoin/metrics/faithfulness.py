@@ -11,6 +11,7 @@ Reference: petsiuk2018, section 3.3; samek2017 for the order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -71,7 +72,7 @@ def _curve(
     shape = (len(place), 1, *batch.x.shape[2:]) if values.ndim == 4 else batch.x.shape
     shares = torch.linspace(0, 1, steps + 1, device=place.device)
     per_pass = max(1, ROWS // len(batch.y))
-    heights = []
+    heights: list[Tensor] = []
     for chosen in shares.split(per_pass):
         inputs = []
         for share in chosen:
@@ -80,6 +81,9 @@ def _curve(
         with torch.no_grad():
             outputs = model(torch.cat(inputs)).softmax(1)
         label = batch.y.repeat(len(chosen))[:, None]
-        heights.append(outputs.gather(1, label).reshape(len(chosen), -1))
-    curve = torch.cat(heights)
-    return (curve[1:] + curve[:-1]).mean(0) / 2
+        heights += outputs.gather(1, label).reshape(len(chosen), -1).unbind()
+    # Added up one by one: a reduction's order may depend on the number of examples.
+    area = torch.zeros_like(heights[0])
+    for left, right in pairwise(heights):
+        area = area + (left + right) / 2
+    return area / steps

@@ -56,7 +56,7 @@ class Bridge:
 
     Attributes:
         forward: ``x -> logits``.
-        vjp: ``(x, v) -> `` gradient of <v, forward(x)> in x.
+        vjp: ``(x, v) -> gradient of <v, forward(x)> in x``.
         device: Where both compute.
     """
 

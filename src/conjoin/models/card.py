@@ -88,7 +88,7 @@ class Card(_Strict):
     """A model card, schema version 1."""
 
     card_schema: Literal[1] = 1
-    name: str
+    name: str = Field(pattern=r"^\w[\w.-]*$")  # becomes part of file names
     summary: str = ""
     layers: tuple[Layer, ...] = Field(min_length=1)
     inputs: Inputs

@@ -104,4 +104,6 @@ def _node(graph: fx.Graph, cut: Cut) -> fx.Node:
     if not runs or (cut.call or 0) >= len(runs):
         raise UntraceableError(f"{cut} is not in the traced graph")
     run: fx.Node = runs[cut.call or 0]
+    if cut.side is Side.IN and not run.args:
+        raise UntraceableError(f"{cut.module} takes keyword inputs only")
     return run

@@ -10,6 +10,7 @@ of a batch differently: with it an example's outputs do not depend on the batch 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,12 +33,14 @@ class TorchModel:
         outputs: Picks the logits when the module gives a tuple or a dictionary.
 
     Raises:
-        ModelError: If parameters are in half precision, on several devices, or not finite.
+        ModelError: If parameters are in half precision, on several devices, or not finite, or if
+            the module takes several inputs.
     """
 
     def __init__(
         self, module: nn.Module, *, outputs: Callable[[Any], Tensor] | None = None
     ) -> None:
+        _check_signature(module)
         self.module = module
         self._outputs = outputs
         self._carved: dict[Slice, fx.GraphModule | None] = {}
@@ -80,8 +83,7 @@ class TorchModel:
             self._check_cut(cut, x)
         carved = self._part(where)
         if carved is not None:
-            # Cloned, since an in-place layer after the cut would write into the caller's tensor.
-            out = _tiled(lambda a, b: carved(b, a), z.clone(), x)
+            out = _tiled(lambda a, b: carved(b, a), z, x)
             return self._logits(out) if where.stop == OUTPUT else _pick(out, where.stop)
         value: Tensor = _tiled(lambda a, b: self._hooked(a, b, where), z, x)
         return value
@@ -281,11 +283,14 @@ def _pick(raw: Any, cut: Cut) -> Tensor:
 
 
 def _tiled(forward: Callable[..., Any], *tensors: Tensor) -> Any:
-    """Pad the batch to a multiple of ``TILE`` rows, pass forward, cut the padding off."""
+    """Pad the batch to a multiple of ``TILE`` rows, pass forward, cut the padding off.
+
+    The pass gets copies, since an in-place layer would write into the caller's tensors.
+    """
     count = len(tensors[0])
     spare = -count % TILE
     if not spare or not count:
-        return forward(*tensors)
+        return forward(*(t.clone() for t in tensors))
     out = forward(*(torch.cat([t, t[-1:].expand(spare, *t.shape[1:])]) for t in tensors))
     return _rows(out, count)
 
@@ -303,6 +308,19 @@ def _near(name: str, names: list[str]) -> str:
 
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:6]
     return "near names: " + ", ".join(close) if close else "it has no named modules"
+
+
+def _check_signature(module: nn.Module) -> None:
+    needed = [
+        p.name
+        for p in inspect.signature(module.forward).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise ModelError(
+            f"{type(module).__name__} takes {len(needed)} inputs ({', '.join(needed)}); expected "
+            "one tensor. Bind the others in a module of your own: its forward(x) calls this one"
+        )
 
 
 def _precision_and_place(module: nn.Module) -> tuple[torch.dtype, torch.device]:

@@ -119,7 +119,7 @@ def explain_act(
     some = data.select(range(min(len(data), plan.explain.examples)))
     lines = []
     for name, method in explanations(plan.explain).items():
-        found = attribute(subject.model, some, method, seed=plan.seed, run=run)  # type: ignore[arg-type]
+        found = attribute(subject.model, some, method, seed=plan.seed, run=run)
         file = folder / f"explain-{subject.name}-{name}.safetensors"
         found.save(file)
         picture = plots.contact_sheet(some.x, found.values, plan.bounds)

@@ -30,7 +30,7 @@ from conjoin.core.quantity import given, margin, predicted
 from conjoin.core.random import Streams
 from conjoin.core.run import Run, attack, attribute, certify, predict, prepared, score
 from conjoin.core.threat import Ball
-from conjoin.errors import CapabilityError, ModelError, SoundnessError
+from conjoin.errors import CapabilityError, ConjoinError, ModelError, SoundnessError
 from conjoin.metrics import (
     CompletenessGap,
     Deletion,
@@ -173,7 +173,7 @@ def measure(
             blanked=found.get("blanked"),
             vanishing=float(found["vanishing"].float().mean()),
             robustness={t: work.robustness(subject, t, b) for t, b in plan.balls().items()},
-            **work.explanations(subject, data.select(explained)),
+            **work.explanations(subject, explained),
         )
     return Measured(plan, data, available, models, explained, chosen)
 
@@ -228,7 +228,9 @@ class _Work:
     def robustness(self, subject: Subject, text: str, threat: Ball) -> Robustness:
         """Sweep the radii with the attack; bisect the certified radius; cross-check."""
         assert isinstance(threat.eps, float)  # noqa: S101 - a plan gives one radius
-        eps, largest = threat.eps, threat.eps * self.plan.reach
+        eps = threat.eps
+        # Rounded as the radii are, so that an example certified at the largest counts there.
+        largest = float(torch.tensor(eps * self.plan.reach, dtype=self.data.x.dtype))
         section = self.plan.attack
         method = Closest(PGD(section.steps, section.step_size, section.restarts))
         certifier, names, note = self._certifier(subject)
@@ -266,9 +268,9 @@ class _Work:
         usable, names, notes = [], [], []
         for name in self.plan.certify.methods:
             try:
-                method = CERTIFIERS[name]
+                method = prepared(CERTIFIERS[name], subject.model, self.data.x[:1])
                 certify(subject.model, self.data.select([0]), method, _any_ball(self.plan))
-                usable.append(prepared(method, subject.model, self.data.x[:1]))
+                usable.append(method)
                 names.append(repr(method))
             except CapabilityError as error:
                 notes.append(f"{name}: {error}")
@@ -276,12 +278,13 @@ class _Work:
             return None, "none", "no certificate: " + "; ".join(notes or ["none was asked for"])
         return BestOf(tuple(usable)), "best of " + ", ".join(names), "; ".join(notes)
 
-    def explanations(self, subject: Subject, shown: Dataset) -> dict[str, Any]:
+    def explanations(self, subject: Subject, explained: Tensor) -> dict[str, Any]:
         """Explain the predicted class and score the explanations."""
         attributions: dict[str, Tensor] = {}
         scores: dict[tuple[str, str], Tensor] = {}
-        if len(shown) == 0:
+        if len(explained) == 0:
             return {"attributions": attributions, "scores": scores}
+        shown = self.data.select(explained)
         for name, method in explanations(self.plan.explain).items():
 
             def unit(name: str = name, method: Influence = method) -> dict[str, Tensor]:
@@ -299,9 +302,9 @@ class _Work:
         seed, run, model = self.plan.seed, self.run, subject.model
 
         def scored(metric: Metric, by: Attributor, values: Tensor | None) -> Tensor:
-            return score(model, shown, by, metric, seed=seed, values=values, run=run).values  # type: ignore[arg-type]
+            return score(model, shown, by, metric, seed=seed, values=values, run=run).values
 
-        values = attribute(model, shown, method, seed=seed, target=predicted, run=run).values  # type: ignore[arg-type]
+        values = attribute(model, shown, method, seed=seed, target=predicted, run=run).values
         found = {"values": values}
         for metric_name, metric in metrics(self.plan, shown).items():
             found[metric_name] = scored(metric, method, values)
@@ -356,7 +359,7 @@ def sweep(
 def vanishing_gradient(subject: Subject, shard: Dataset, run: Run) -> Tensor:
     """Flag examples where the margin has no gradient at all: attacks by gradients are blind there."""
     method = saliency(quantity=margin)
-    values = attribute(subject.model, shard, method, seed=0, target=given, run=run).values  # type: ignore[arg-type]
+    values = attribute(subject.model, shard, method, seed=0, target=given, run=run).values
     return values.flatten(1).abs().amax(1) == 0
 
 
@@ -364,10 +367,20 @@ def check_deterministic(subject: Subject, data: Dataset) -> None:
     """Refuse a model that answers differently when asked again.
 
     Raises:
-        ModelError: If two passes over the same examples differ.
+        ModelError: If two passes over the same examples differ, or a pass fails.
     """
     some = data.select(torch.arange(min(16, len(data))))
-    first, second = (predict(subject.model, some) for _ in range(2))
+    # Two batches of one run: each run starts from the same global random state.
+    twice = Dataset(torch.cat([some.x, some.x]), torch.cat([some.y, some.y]))
+    try:
+        first, second = predict(subject.model, twice, run=Run(len(some))).chunk(2)
+    except ConjoinError:
+        raise
+    except Exception as error:  # whatever a stranger's network raises
+        raise ModelError(
+            f"{subject.name} fails on inputs of shape {tuple(some.x.shape[1:])} and dtype "
+            f"{some.x.dtype}: {error}. Give data of the shape it was made for"
+        ) from error
     if not torch.equal(first, second):
         differ = int((first != second).any(1).sum())
         raise ModelError(

@@ -14,7 +14,7 @@ import math
 import tomllib
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -29,7 +29,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AttackSection(_Section):
@@ -104,7 +104,7 @@ class AuditPlan(_Section):
         return threats
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> AuditPlan:
         for name, values in (("models", self.models), ("threats", self.threats)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} repeat themselves: {list(values)}")

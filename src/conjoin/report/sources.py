@@ -204,10 +204,11 @@ def check_fit(subject: Subject, data: Dataset, bounds: tuple[float, float]) -> N
 
 def unique_names(subjects: list[Subject]) -> list[Subject]:
     """Number the names that occur twice."""
-    seen: dict[str, int] = {}
-    out = []
+    out: dict[str, Subject] = {}
     for subject in subjects:
-        seen[subject.name] = seen.get(subject.name, 0) + 1
-        count = seen[subject.name]
-        out.append(subject if count == 1 else replace(subject, name=f"{subject.name}-{count}"))
-    return out
+        name, count = subject.name, 1
+        while name in out:
+            count += 1
+            name = f"{subject.name}-{count}"
+        out[name] = replace(subject, name=name)
+    return list(out.values())

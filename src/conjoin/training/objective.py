@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from conjoin.core.threat import Ball
 from conjoin.nn.spectral import PowerIteration
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A differentiable loss of a batch; ``progress`` in 0..1 drives schedules."""
 

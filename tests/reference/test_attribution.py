@@ -1,0 +1,270 @@
+"""Attributions against closed forms, a slow reference in double precision, and a peer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import examples, linear, numbers, residual, sequential
+from torch import nn
+
+from conjoin.attribution import (
+    gradient_times_input,
+    integrated_gradients,
+    saliency,
+    smoothgrad,
+)
+from conjoin.core.dataset import Dataset
+from conjoin.core.distribution import Constant, GaussLegendre, Midpoint, Trapezoid
+from conjoin.core.quantity import Contrast, margin, predicted
+from conjoin.core.run import Run, attribute, predict
+from conjoin.core.slice import INPUT, Cut, Side, Slice
+from conjoin.errors import PlanError
+from conjoin.models.torch import TorchModel
+
+# Network of the axiom tests of TruLens, drawn by NumPy's legacy generator with seed 2020.
+BASELINE = torch.tensor([[1.0, 2.0, 3.0, -2.0, 5.0]], dtype=torch.float64)
+POINTS = torch.tensor([[1, 2, 3, 4, 5], [0, -1, -2, 2, 1]], dtype=torch.float64)
+
+
+def axiom_network() -> TorchModel:
+    """Draw the 5-10-8-3 network in the order in which the published tests draw it."""
+    import numpy as np
+
+    draw = np.random.RandomState(2020)
+
+    def layer(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        scale = 2 / (rows + columns)
+        weight = draw.normal(0, scale, (rows, columns))
+        return torch.tensor(weight), torch.tensor(draw.uniform(-0.5, 0.5, columns))
+
+    layer(5, 3)  # the linear model comes first
+    shapes = [(5, 10), (10, 8), (8, 3)]
+    module = nn.Sequential()
+    for number, shape in enumerate(shapes):
+        weight, bias = layer(*shape)
+        dense = nn.Linear(*shape).double()
+        dense.weight.data, dense.bias.data = weight.T.contiguous(), bias
+        module.append(dense)
+        if number < 2:
+            module.append(nn.ReLU())
+    return TorchModel(module)
+
+
+class BaselineRow:
+    """The baseline of the published tests."""
+
+    def __call__(self, model: object, batch: object) -> torch.Tensor:
+        return BASELINE.expand(len(batch.y), 5)  # type: ignore[attr-defined]
+
+
+def always(label: int) -> Dataset:
+    return Dataset(POINTS, torch.full((2,), label))
+
+
+def exact(model: TorchModel, x: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Integrated gradients by 20,000 midpoints, the definition in a loop."""
+    total = torch.zeros_like(x)
+    n = 20_000
+    for chunk in torch.arange(n).split(1000):
+        t = ((chunk + 0.5) / n).to(x).reshape(-1, 1, *[1] * (x.ndim - 1))
+        z = (b + t * (x - b)).flatten(0, 1).detach().requires_grad_()
+        out = model(z).gather(1, y.repeat(len(chunk))[:, None]).sum()
+        total += torch.autograd.grad(out, z)[0].reshape(len(chunk), *x.shape).sum(0)
+    return total / n * (x - b)
+
+
+def given_labels(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return labels
+
+
+def test_published_values_of_the_axiom_network() -> None:
+    model, data = axiom_network(), always(2)
+    values = predict(model, data)[:, 2]
+    assert torch.allclose(values, torch.tensor([-0.183045, -0.107132]).double(), atol=1e-6)
+    method = integrated_gradients(BaselineRow(), Midpoint(20_000))
+    found = attribute(model, data, method, seed=0, target=given_labels).values
+    expected = torch.tensor(
+        [[0, 0, 0, 0.01663, 0], [-0.00492, 0.00208, 0.05847, 0.02182, 0.01509]]
+    ).double()
+    assert torch.allclose(found, expected, atol=6e-6)  # five published decimals
+    found = attribute(model, always(0), saliency(), seed=0, target=given_labels).values
+    published = [
+        [-0.000593, -0.001485, 0.002347, 0.003819, -0.001976],
+        [-0.0007, -0.006237, 0.010122, 0.0004, -0.000709],
+    ]
+    assert torch.allclose(found, torch.tensor(published).double(), atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [Trapezoid(2), Trapezoid(7, corrected=False), Midpoint(3)])
+def test_linear_models_are_exact_at_every_budget(rule: object) -> None:
+    weight, x = numbers(4, 6, dtype=torch.float64), numbers(3, 6, seed=2, dtype=torch.float64)
+    data = Dataset(x, torch.tensor([0, 1, 3]))
+    model = linear(weight, numbers(4, seed=5, dtype=torch.float64))
+    method = integrated_gradients(Constant(0.5), rule)  # type: ignore[arg-type]
+    found = attribute(model, data, method, seed=0, target=given_labels)
+    assert torch.allclose(found.values, weight[data.y] * (x - 0.5), atol=1e-12)
+    assert float(found.gap.abs().max()) < 1e-12
+    times = attribute(model, data, gradient_times_input(), seed=0, target=given_labels).values
+    assert torch.allclose(times, weight[data.y] * x, atol=1e-12)
+    smooth = attribute(model, data, smoothgrad(draws=3), seed=0, target=given_labels).values
+    assert torch.allclose(smooth, weight[data.y], atol=1e-12)
+
+
+def test_a_cubic_is_integrated_to_the_order_of_each_rule() -> None:
+    class Cubic(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x.pow(3).sum(1, keepdim=True), x.sum(1, keepdim=True)], 1)
+
+    data = Dataset(torch.tensor([[1.0], [2.0]]).double(), torch.zeros(2, dtype=torch.int64))
+    model = TorchModel(Cubic().double())
+
+    def of(rule: object) -> torch.Tensor:
+        method = integrated_gradients(quadrature=rule)  # type: ignore[arg-type]
+        return attribute(model, _float(data), method, seed=0, target=given_labels).values
+
+    model.dtype = torch.float64  # a module without parameters tells no precision
+    truth = data.x**3
+    # ∫ 3 x³ t² dt by n points: midpoint x³ (1 - 1/(4 n²)), trapezoid x³ (1 + 1/(2 (n-1)²)).
+    assert torch.allclose(of(Midpoint(5)), truth * (1 - 1 / 100), atol=1e-12)
+    assert torch.allclose(of(Trapezoid(5, corrected=False)), truth * (1 + 1 / 32), atol=1e-12)
+    assert torch.allclose(of(GaussLegendre(2)), truth, atol=1e-12)
+    assert torch.allclose(of(Trapezoid(5)), truth, atol=1e-12)  # one feature: the correction is all
+
+
+def _float(data: Dataset) -> Dataset:
+    return data
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 10, 50])
+def test_the_corrected_trapezoid_is_complete_at_every_budget(nodes: int) -> None:
+    model, data = residual(dtype=torch.float64), examples(6, dtype=torch.float64)
+    for where in (Slice(), Slice(Cut("block.0")), Slice(Cut("head", Side.IN))):
+        method = integrated_gradients(quadrature=Trapezoid(nodes), where=where)
+        found = attribute(model, data, method, seed=0)
+        assert float(found.gap.abs().max()) < 1e-12
+    raw = integrated_gradients(quadrature=Trapezoid(nodes, corrected=False))
+    assert float(attribute(model, data, raw, seed=0).gap.abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("rule", [Trapezoid(400), Midpoint(400), GaussLegendre(200)])
+def test_rules_converge_to_the_definition(rule: object) -> None:
+    model, data = residual(dtype=torch.float64), examples(4, dtype=torch.float64)
+    top = predict(model, data).argmax(1)
+    with model.held():
+        truth = exact(model, data.x, torch.zeros_like(data.x), top)
+    found = attribute(model, data, integrated_gradients(quadrature=rule), seed=0).values  # type: ignore[arg-type]
+    assert float((found - truth).norm() / truth.norm()) < 5e-3
+
+
+def test_conductance_of_an_inner_layer_matches_its_definition() -> None:
+    # Σ over the path of ∂Q/∂z · Δz at fine steps: the definition as a Riemann sum.
+    model, data = sequential(dtype=torch.float64), examples(3, dtype=torch.float64)
+    cut = Cut("2")
+    top = predict(model, data).argmax(1)
+    total, n = 0.0, 4000
+    with model.held():
+        before = model.read(torch.zeros_like(data.x), cut)
+        for k in range(1, n + 1):
+            z = model.read(data.x * (k / n), cut)
+            middle = ((z + before) / 2).detach().requires_grad_()
+            out = model.resume(middle, data.x, Slice(cut)).gather(1, top[:, None]).sum()
+            total = total + torch.autograd.grad(out, middle)[0] * (z - before)
+            before = z
+    method = integrated_gradients(quadrature=Trapezoid(400), where=Slice(cut))
+    found = attribute(model, data, method, seed=0).values
+    assert float((found - total).norm() / total.norm()) < 1e-2
+
+
+def test_internal_influence_is_the_chain_rule() -> None:
+    model, data = residual(dtype=torch.float64), examples(3, dtype=torch.float64)
+    whole = attribute(model, data, saliency(margin), seed=0).values
+    inner = attribute(model, data, saliency(margin, Slice(Cut("stem"))), seed=0).values
+    top = predict(model, data).argmax(1)
+    x = data.x.clone().requires_grad_()
+    with model.held():
+        z = model.module.stem(x)  # type: ignore[operator, union-attr]
+        assert torch.allclose(torch.autograd.grad((z * inner).sum(), x)[0], whole, atol=1e-12)
+    assert float(inner.abs().max()) > 0
+    assert torch.equal(top, attribute(model, data, saliency(margin), seed=0).target)
+
+
+def test_an_inner_unit_can_be_the_quantity() -> None:
+    model, data = sequential(dtype=torch.float64), examples(3, dtype=torch.float64)
+
+    def unit(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return hidden[:, 7]
+
+    method = saliency(unit, Slice(INPUT, Cut("3")))
+    found = attribute(model, data, method, seed=0).values
+    x = data.x.clone().requires_grad_()
+    z = model.module[:4](x)[:, 7].sum()  # type: ignore[index]
+    assert torch.allclose(found, torch.autograd.grad(z, x)[0], atol=1e-12)
+
+
+def test_comparative_explanations_subtract() -> None:
+    model, data = residual(dtype=torch.float64), examples(5, dtype=torch.float64)
+    data = data.labelled(torch.zeros(5, dtype=torch.int64))
+    contrast = attribute(model, data, saliency(Contrast(3)), seed=0, target=given_labels).values
+    other = data.labelled(torch.full((5,), 3))
+    parts = [
+        attribute(model, d, saliency(), seed=0, target=given_labels).values for d in (data, other)
+    ]
+    assert torch.allclose(contrast, parts[0] - parts[1], atol=1e-12)
+
+
+def test_smoothgrad_estimates_the_gradient_of_the_smoothed_function() -> None:
+    class Square(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([x.pow(3).sum(1), x.sum(1)], 1)
+
+    x = torch.linspace(0, 1, 50).reshape(1, 50)
+    data = Dataset(x, torch.zeros(1, dtype=torch.int64))
+    found = attribute(
+        TorchModel(Square()), data, smoothgrad(0.2, 4000), seed=0, target=given_labels
+    )
+    # E 3 (x + σZ)² = 3 x² + 3 σ²; its standard error is below 3 (2σx + √2 σ²)/√n.
+    bound = 4 * 3 * (2 * 0.2 * x + 1.42 * 0.04) / 4000**0.5
+    assert bool(((found.values - 3 * x**2 - 3 * 0.04).abs() < bound).all())
+
+
+def test_distribution_draws_are_the_same_in_every_batch() -> None:
+    model, data = sequential(), examples(9)
+    for method in (smoothgrad(draws=5), integrated_gradients(quadrature=Trapezoid(9))):
+        whole = attribute(model, data, method, seed=3).values
+        parts = attribute(model, data, method, seed=3, run=Run(batch_size=2)).values
+        assert torch.equal(whole, parts)
+
+
+def test_agrees_with_captum() -> None:
+    attr = pytest.importorskip("captum.attr", reason="the peer is not installed")
+    model, data = residual(), examples(6)
+    target = predict(model, data).argmax(1)
+    module = model.module.eval()
+    ours = attribute(model, data, integrated_gradients(quadrature=GaussLegendre(50)), seed=0)
+    theirs = attr.IntegratedGradients(module).attribute(
+        data.x, target=target, n_steps=50, method="gausslegendre"
+    )
+    assert torch.allclose(ours.values, theirs.float().detach(), atol=1e-5)
+    assert torch.allclose(
+        attribute(model, data, saliency(), seed=0).values,
+        attr.Saliency(module).attribute(data.x.requires_grad_(), target=target, abs=False),
+        atol=1e-5,
+    )
+    data = examples(6)
+    assert torch.allclose(
+        attribute(model, data, gradient_times_input(), seed=0).values,
+        attr.InputXGradient(module).attribute(data.x.requires_grad_(), target=target).detach(),
+        atol=1e-5,
+    )
+
+
+def test_too_few_nodes_are_refused() -> None:
+    for make in (lambda: Trapezoid(1), lambda: Midpoint(0), lambda: GaussLegendre(0)):
+        with pytest.raises(PlanError, match="needs at least"):
+            make()
+
+
+def test_the_predicted_class_is_the_default() -> None:
+    model, data = residual(), examples(6)
+    found = attribute(model, data, saliency(), seed=0, target=predicted)
+    assert torch.equal(found.target, predict(model, data).argmax(1))
