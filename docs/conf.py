@@ -36,16 +36,19 @@ nb_execution_timeout = 120
 nb_merge_streams = True
 # The pages call the command as a reader would, and its tables need room.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-os.environ["COLUMNS"] = "100"
+os.environ["COLUMNS"] = "108"
+# Pages are small; several threads on a busy machine would mostly wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 logging.getLogger("traitlets").setLevel(logging.WARNING)
 # A kernel that is able to encrypt what it exchanges does, instead of warning that it does not.
 encryption = getattr(KernelManager, "transport_encryption", None)
 if encryption is not None and zmq.has("curve"):
     encryption.default_value = "auto"
 
-myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
 
 autodoc_member_order = "bysource"
+autodoc_default_options = {"special-members": "__call__"}
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

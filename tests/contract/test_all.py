@@ -22,6 +22,7 @@ THREATS = (Linf(0.05), L2(0.5), L1(2.0))
 SPECIAL = {
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
     "PGD": lambda: attacks.PGD(steps=5),
+    "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Influence": attribution.saliency,
     "MassInside": lambda: metrics.MassInside(torch.ones(1, 8, 8, dtype=torch.bool)),

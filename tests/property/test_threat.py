@@ -91,7 +91,7 @@ def test_the_steepest_step_has_length_one_and_no_unit_step_ascends_more(kind: ty
 
 def test_the_euclidean_radius_bounds_every_sample() -> None:
     data = examples(8)
-    for kind, eps in ((Linf, 0.3), (L2, 1.0), (L1, 2.0), (Linf, 5.0), (L2, 50.0)):
+    for kind, eps in ((Linf, 0.3), (L2, 1.0), (L1, 2.0), (Linf, 5.0)):
         threat = kind(eps)
         reach = threat.euclidean_radius(data.x)
         for draw in range(5):

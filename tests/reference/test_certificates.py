@@ -9,13 +9,15 @@ import torch
 from conftest import Residual, examples, linear, numbers, residual, sequential
 from torch import nn
 
+from conjoin.attacks import PGD
 from conjoin.certification import BestOf, Interval, Lipschitz, certified_radius
 from conjoin.certification.lipschitz import constants
 from conjoin.core.dataset import Dataset
 from conjoin.core.quantity import Avoid, Contrast, logit, margin
-from conjoin.core.run import certify, predict
+from conjoin.core.random import Streams
+from conjoin.core.run import attack, certify, predict
 from conjoin.core.threat import L1, L2, Ball, Linf
-from conjoin.errors import CapabilityError
+from conjoin.errors import CapabilityError, ConjoinError
 from conjoin.models.torch import TorchModel
 from conjoin.nn import MinMax, Normalise
 from conjoin.nn.initialise import initialise
@@ -186,8 +188,8 @@ def test_unknown_layers_are_refused_never_one(layer: nn.Module) -> None:
 
 class Overwrites(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = x * 1.0 if False else x + 0.0
-        g = torch.relu_(h) if False else nn.functional.relu(h, inplace=True)
+        h = x + 0.0
+        g = nn.functional.relu(h, inplace=True)
         return g + h
 
 
@@ -205,8 +207,6 @@ def test_no_point_of_the_set_is_below_an_interval_bound(make: object, kind: type
     data = data.labelled(predict(model, data).argmax(1))
     threat = kind({Linf: 0.02, L2: 0.2, L1: 1.0}[kind])
     lower = certify(model, data, Interval(), threat).lower
-    from conjoin.core.random import Streams
-
     for draw in range(20):
         z = threat.sample(data.x, Streams.of(draw, data.positions))
         value = margin(model(z).detach(), data.y)
@@ -253,3 +253,60 @@ def test_activations_of_the_residual_network_are_known_to_both() -> None:
     data = data.labelled(predict(model, data).argmax(1))
     for method in (Lipschitz(), Interval()):
         assert bool(certify(model, data, method, L2(1e-4)).certified.any())
+
+
+class Shapes(nn.Module):
+    """Reshapes to an image, concatenates along channels and along the last axis, views back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.head = nn.Linear(3 * 4 * 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.reshape(x.size(0), 1, 4, 4)
+        h = torch.cat([h, self.conv(h)], dim=1)
+        h = torch.cat([h, torch.relu(h)], dim=-1)
+        return self.head(h.view(h.shape[0], -1))
+
+
+def test_reshapes_and_concatenations_keep_their_axes() -> None:
+    module = Shapes()
+    initialise(module, 3)
+    model = TorchModel(module)
+    data = Dataset(numbers(6, 16).sigmoid(), torch.zeros(6, dtype=torch.int64))
+    data = data.labelled(predict(model, data).argmax(1))
+    clean = certify(model, data, Interval(), Linf(0.0))
+    assert torch.allclose(clean.lower, clean.clean, atol=1e-5)  # at radius 0 the bound is the value
+    for method in (Interval(), Lipschitz()):
+        lower = certify(model, data, method, Linf(0.05)).lower
+        for draw in range(30):
+            z = Linf(0.05).sample(data.x, Streams.of(draw, data.positions))
+            assert bool((margin(model(z).detach(), data.y) >= lower - 1e-5).all())
+
+
+class Mixes(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(-1, 2)
+
+
+def test_reshapes_across_examples_are_refused() -> None:
+    model = TorchModel(nn.Sequential(Mixes(), nn.Linear(2, 2)))
+    data = Dataset(torch.full((2, 2), 0.5), torch.zeros(2, dtype=torch.int64))
+    assert bool(certify(model, data, Interval(), L2(0.0)).lower.isfinite().all())
+    wide = Dataset(torch.full((2, 4), 0.5), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ConjoinError, match=r"mixes the examples|expected logits of shape"):
+        certify(model, wide, Interval(), L2(0.0))
+
+
+def test_an_in_place_first_layer_does_not_write_into_the_data() -> None:
+    module = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5))
+    initialise(module, 0)
+    data = examples(8)
+    data = Dataset(data.x - 0.5, data.y)
+    before = data.x.clone()
+    model = TorchModel(module)
+    data = data.labelled(predict(model, data).argmax(1))
+    attack(model, data, PGD(steps=2), Linf(0.1, (-1, 1)), seed=0)
+    certify(model, data, Interval(), Linf(0.1, (-1, 1)))
+    assert torch.equal(data.x, before)

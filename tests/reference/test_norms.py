@@ -20,7 +20,7 @@ def operator_norm(layer: nn.Conv2d, size: tuple[int, int, int]) -> float:
     """The largest singular value of the operator, written out, in double precision."""
     basis = torch.eye(math.prod(size), dtype=torch.float64).reshape(-1, *size)
     layer = layer.double()
-    columns = (layer(basis) - layer(torch.zeros_like(basis[:1]))).flatten(1)
+    columns = (layer(basis) - layer(torch.zeros_like(basis[:1]))).flatten(1).detach()
     return float(torch.linalg.svdvals(columns)[0])
 
 

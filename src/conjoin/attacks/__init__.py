@@ -2,5 +2,6 @@
 
 from conjoin.attacks.closest import Closest
 from conjoin.attacks.descent import PGD, fgsm
+from conjoin.attacks.worst_of import WorstOf
 
-__all__ = ["PGD", "Closest", "fgsm"]
+__all__ = ["PGD", "Closest", "WorstOf", "fgsm"]

@@ -45,6 +45,15 @@ class PGD:
         if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
             raise PlanError(f"steps, restarts and step_size must be positive; got {self!r}")
 
+    def __repr__(self) -> str:
+        """Show what differs from the defaults, and the loss by its name."""
+        shown = [f"steps={self.steps}", f"step_size={self.step_size:g}"]
+        shown += [f"restarts={self.restarts}"] if self.restarts > 1 else []
+        shown += [] if self.random_start else ["random_start=False"]
+        loss = self.surrogate
+        shown += [] if loss is None else [f"surrogate={getattr(loss, '__name__', repr(loss))}"]
+        return f"PGD({', '.join(shown)})"
+
     def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
         """Return the point with the least quantity seen, per example."""
         best = batch.x.clone()

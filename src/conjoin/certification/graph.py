@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from conjoin.core.protocols import Layered, Model
 from conjoin.errors import CapabilityError
@@ -55,17 +55,37 @@ def _aliases(node: fx.Node) -> list[fx.Node]:
     return found
 
 
-def concatenated(node: fx.Node) -> list[fx.Node]:
-    """Return the values that a concatenation over channels or features joins.
+def concatenated(node: fx.Node) -> tuple[list[fx.Node], int]:
+    """Return the values that a concatenation joins, and its axis, which is not the batch's.
 
     Raises:
         CapabilityError: If it joins something else, e.g. along the batch.
     """
     parts = node.args[0]
     axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    if not isinstance(parts, list | tuple) or axis == 0:
+    if (
+        not isinstance(parts, list | tuple)
+        or not isinstance(axis, int)
+        or axis in (0, *range(-9, -1))
+    ):
         raise node_error("bound", node)
-    return [part for part in parts if isinstance(part, fx.Node)]
+    return [part for part in parts if isinstance(part, fx.Node)], axis
+
+
+def node_shapes(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, tuple[int, ...]]:
+    """Record the shape of every node that is a tensor, without the batch, by passing an example."""
+    found: dict[fx.Node, tuple[int, ...]] = {}
+
+    class Record(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, Tensor):
+                found[n] = tuple(value.shape[1:])
+            return value
+
+    with torch.no_grad():
+        Record(graph).run(example[:1].clone())
+    return found
 
 
 def last_linear(graph: fx.GraphModule) -> tuple[fx.Node, fx.Node, nn.Linear] | None:

@@ -28,6 +28,7 @@ from conjoin.certification.graph import (
     known_graph,
     last_linear,
     node_error,
+    node_shapes,
 )
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Contrast, Quantity, logit, margin
@@ -63,7 +64,8 @@ class Interval:
         """
         graph = known_graph(model, self)
         head = last_linear(graph)
-        box = _propagate(graph, _input_box(batch.x, threat), head[1] if head else None)
+        shapes = node_shapes(graph, batch.x)
+        box = _propagate(graph, _input_box(batch.x, threat), shapes, head[1] if head else None)
         rows = _functionals(quantity, batch.y, _classes(box, head))
         if head:
             weight, bias = head[2].weight.detach().double(), head[2].bias
@@ -140,7 +142,12 @@ def _dual(order: float) -> float:
     return 1.0 if math.isinf(order) else math.inf if order == 1 else order / (order - 1)
 
 
-def _propagate(graph: fx.GraphModule, box: Box, stop: fx.Node | None) -> Box:
+def _propagate(
+    graph: fx.GraphModule,
+    box: Box,
+    shapes: dict[fx.Node, tuple[int, ...]],
+    stop: fx.Node | None,
+) -> Box:
     """Push the box through the graph up to ``stop``, or to the output."""
     boxes: dict[fx.Node, Box] = {}
     for node in graph.graph.nodes:
@@ -152,10 +159,8 @@ def _propagate(graph: fx.GraphModule, box: Box, stop: fx.Node | None) -> Box:
             value = _attribute(graph, str(node.target))
             if value is not None:
                 boxes[node] = Box(value, value)
-        elif any(a in boxes for a in node.all_input_nodes):
-            found = _step(graph, node, boxes)
-            if found is not None:
-                boxes[node] = found
+        elif node in shapes and any(a in boxes for a in node.all_input_nodes):
+            boxes[node] = _step(graph, node, boxes, shapes[node])  # sizes have no box
         if stop is not None and node is stop:
             return boxes[stop]
     raise CapabilityError("the graph has no output")
@@ -168,23 +173,28 @@ def _attribute(graph: fx.GraphModule, name: str) -> Tensor | None:
     return value.detach().double() if isinstance(value, Tensor) else None
 
 
-def _step(graph: fx.GraphModule, node: fx.Node, boxes: dict[fx.Node, Box]) -> Box | None:
+def _step(
+    graph: fx.GraphModule, node: fx.Node, boxes: dict[fx.Node, Box], shape: tuple[int, ...]
+) -> Box:
     if node.op == "call_module":
         layer, source = graph.get_submodule(str(node.target)), node.args[0]
+        if isinstance(layer, nn.Flatten) and isinstance(source, fx.Node):
+            return _reshaped(boxes[source], shape)
         rule = _RULES.get(type(layer))
         if rule is None or not isinstance(source, fx.Node):
             raise node_error("interval bound", node, layer)
         return rule(layer, boxes[source])
-    if node.target in ("size",) or node.target is getattr:
-        return None
     source = node.all_input_nodes[0]
     if node.target in ADD and not node.kwargs:
         return _sum([boxes[a] if isinstance(a, fx.Node) else a for a in node.args])
     if node.target in CAT:
-        parts = [boxes[a] for a in concatenated(node)]
-        return Box(torch.cat([p.low for p in parts], 1), torch.cat([p.high for p in parts], 1))
+        nodes, axis = concatenated(node)
+        parts = [boxes[a] for a in nodes]
+        return Box(
+            torch.cat([p.low for p in parts], axis), torch.cat([p.high for p in parts], axis)
+        )
     if node.target in RESHAPE:
-        return _reshaped(boxes[source])
+        return _reshaped(boxes[source], shape)
     if node.target in _MONOTONE_FUNCTIONS:
         return _monotone(_MONOTONE_FUNCTIONS[node.target], boxes[source])
     raise node_error("interval bound", node)
@@ -201,10 +211,20 @@ def _sum(terms: list[Any]) -> Box:
     return Box(low - 4 * UNIT * size, high + 4 * UNIT * size)
 
 
-def _reshaped(box: Box) -> Box:
-    """Flatten: the only reshape that keeps features of an example together, whatever its form."""
-    flat = None if box.centre is None else box.centre.flatten(1)
-    return replace(box, low=box.low.flatten(1), high=box.high.flatten(1), centre=flat)
+def _reshaped(box: Box, shape: tuple[int, ...]) -> Box:
+    """Give an example another shape; its elements keep their order.
+
+    Raises:
+        CapabilityError: If elements move between examples.
+    """
+    if math.prod(shape) != box.low[0].numel():
+        raise CapabilityError(
+            f"a reshape to {shape} mixes the examples of a batch; expected x.flatten(1) or a shape "
+            "that keeps the batch in front"
+        )
+    whole = (len(box.low), *shape)
+    centre = None if box.centre is None else box.centre.reshape(whole)
+    return replace(box, low=box.low.reshape(whole), high=box.high.reshape(whole), centre=centre)
 
 
 def _monotone(function: Callable[[Tensor], Tensor], box: Box) -> Box:
@@ -285,6 +305,10 @@ def _area(layer: nn.AvgPool2d) -> int:
 
 
 def _batch_norm(layer: Any, box: Box) -> Box:
+    if layer.running_var is None:
+        raise CapabilityError(
+            f"{layer} keeps no running statistics; its examples are not independent"
+        )
     scale = (layer.running_var.double() + layer.eps).rsqrt()
     if layer.affine:
         scale = scale * layer.weight.detach().double()
@@ -324,12 +348,6 @@ def _through(layer: nn.Module, box: Box) -> Box:
     return _monotone(layer, box)
 
 
-def _flatten(layer: nn.Flatten, box: Box) -> Box:
-    if layer.start_dim != 1 or layer.end_dim != -1:
-        raise CapabilityError(f"expected Flatten() of everything but the batch; got {layer}")
-    return _reshaped(box)
-
-
 def _leaky(layer: nn.LeakyReLU, box: Box) -> Box:
     if layer.negative_slope < 0:
         raise CapabilityError(f"{layer} is not monotone; no interval bound is known")
@@ -343,7 +361,6 @@ _RULES: dict[type[nn.Module], Callable[[Any, Box], Box]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     Normalise: _normalise,
-    nn.Flatten: _flatten,
     nn.Identity: _same,
     nn.Dropout: _same,
     nn.Dropout2d: _same,

@@ -32,6 +32,7 @@ from conjoin.certification.graph import (
     known_graph,
     last_linear,
     node_error,
+    node_shapes,
 )
 from conjoin.certification.norms import convolution_norm, matrix_norm
 from conjoin.core.protocols import Batch, Model
@@ -136,7 +137,7 @@ def constants(model: Model, example: Tensor) -> Constants:
         ModelError: If a bound is not finite.
     """
     graph = known_graph(model, Lipschitz())
-    shapes = _shapes(graph, example)
+    shapes = node_shapes(graph, example)
     head = last_linear(graph)
     stop = head[1] if head else next(iter(reversed(graph.graph.nodes))).args[0]
     layers: list[LayerBound] = []
@@ -158,22 +159,6 @@ def constants(model: Model, example: Tensor) -> Constants:
     pairs = torch.linalg.vector_norm(weight[:, None] - weight[None], dim=2) * inner * up
     single = torch.linalg.vector_norm(weight, dim=1) * inner * up
     return Constants(inner, pairs, single, tuple(layers))
-
-
-def _shapes(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, tuple[int, ...]]:
-    """Record the shape of every node's value, without the batch."""
-    found: dict[fx.Node, tuple[int, ...]] = {}
-
-    class Record(fx.Interpreter):
-        def run_node(self, node: fx.Node) -> Any:
-            value = super().run_node(node)
-            if isinstance(value, Tensor):
-                found[node] = tuple(value.shape[1:])
-            return value
-
-    with torch.no_grad():
-        Record(graph).run(example)
-    return found
 
 
 def _node_bound(
@@ -201,7 +186,7 @@ def _node_bound(
     if node.target in ADD and not node.kwargs:
         return sum(bound[a] for a in node.args if isinstance(a, fx.Node))  # x + x counts twice
     if node.target in CAT:
-        return math.sqrt(sum(bound[a] ** 2 for a in concatenated(node)))
+        return math.sqrt(sum(bound[a] ** 2 for a in concatenated(node)[0]))
     if node.target in RESHAPE or node.target in _UNIT_FUNCTIONS:
         return bound[node.all_input_nodes[0]]
     raise node_error("Lipschitz constant", node)
@@ -231,6 +216,10 @@ def _average_norm(layer: nn.AvgPool2d, size: tuple[int, ...]) -> float:
 
 
 def _batch_norm(layer: Any, size: tuple[int, ...]) -> float:
+    if layer.running_var is None:
+        raise CapabilityError(
+            f"{layer} keeps no running statistics; its examples are not independent"
+        )
     scale = (layer.running_var.double() + layer.eps).rsqrt()
     if layer.affine:
         scale = scale * layer.weight.detach().double()

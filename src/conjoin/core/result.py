@@ -216,17 +216,18 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; check the file") from error
-    if start[:1] == b"\x80" or start == b"PK\x03\x04":
-        raise DataError(
-            f"{path} is a pickle (or a zip that holds one), which can run code when it is read; "
-            "expected safetensors: load it where you trust it and write it again with "
-            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
-        )
     try:
         with safe_open(path, framework="pt") as stored:
             header: dict[str, Any] = stored.metadata() or {}
             return {name: stored.get_tensor(name) for name in stored.keys()}, header  # noqa: SIM118
     except Exception as error:
+        # Judged after the attempt: a sound file may begin with the same byte, its header's length.
+        if start[:1] == b"\x80" or start == b"PK\x03\x04":
+            raise DataError(
+                f"{path} is a pickle (or a zip that holds one), which can run code when it is "
+                "read; expected safetensors: load it where you trust it and write it again with "
+                "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+            ) from error
         raise DataError(f"{path} is not a readable safetensors file: {error}") from error
 
 

@@ -106,14 +106,18 @@ class Ball(ABC):
         return low, high
 
     def euclidean_radius(self, x: Inputs) -> PerExample:
-        """Bound ‖z - x‖_2 over S(x) from above, per example: the ball's reach and the box's."""
+        """Bound ‖z - x‖_2 over S(x) from above, per example.
+
+        The l2 and l1 balls lie in the l2 ball of the same radius; the corner of a cube, cut by the
+        box, is the farthest point of S(x).
+        """
+        eps = self.radius(x).double()
+        if not math.isinf(self.order):
+            return eps
         low, high = self.room(x)
         room = torch.maximum(-low, high).flatten(1).double()
-        eps = self.radius(x).double()
-        if math.isinf(self.order):
-            room, eps = torch.minimum(room, eps[:, None]), torch.full_like(eps, torch.inf)
-        reach: Tensor = torch.linalg.vector_norm(room, dim=1)
-        return torch.minimum(reach, eps)
+        reach: Tensor = torch.linalg.vector_norm(torch.minimum(room, eps[:, None]), dim=1)
+        return reach * (1 + 1e-12)  # its own rounding
 
     def project(self, z: Inputs, x: Inputs) -> Inputs:
         """Return the point of S(x) nearest to ``z`` in the Euclidean norm (exact)."""

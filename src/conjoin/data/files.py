@@ -56,7 +56,7 @@ def npz(path: Path | str) -> Dataset:
     """
     path = _existing(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except _BROKEN_ARCHIVE as error:
         raise DataError(f"{path} is no readable .npz archive of plain arrays: {error}") from error

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from conjoin.attacks import PGD
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Observer
 from conjoin.core.result import Evidence, EvidenceClass
@@ -69,8 +68,7 @@ def attack_act(
     plan: AuditPlan, subject: Subject, data: Dataset, folder: Path, run: Run
 ) -> list[Line]:
     """Attack under every threat: robust accuracy, an upper bound."""
-    section, lines = plan.attack, []
-    method = PGD(section.steps, section.step_size, section.restarts)
+    method, lines = plan.attack.method(), []
     for text, threat in plan.balls().items():
         found = attack(subject.model, data, method, threat, seed=plan.seed, run=run)
         file = folder / f"attack-{subject.name}-{_slug(text)}.safetensors"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.attacks import PGD, Closest
+from conjoin.attacks import Closest
 from conjoin.attribution import (
     Influence,
     gradient_times_input,
@@ -25,7 +25,7 @@ from conjoin.attribution import (
 from conjoin.certification import BestOf, Interval, Lipschitz, certified_radius
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Constant, Trapezoid
-from conjoin.core.protocols import Attributor, Certifier, Event, Held, Metric, Observer
+from conjoin.core.protocols import Attack, Attributor, Certifier, Event, Held, Metric, Observer
 from conjoin.core.quantity import given, margin, predicted
 from conjoin.core.random import Streams
 from conjoin.core.run import Run, attack, attribute, certify, predict, prepared, score
@@ -45,6 +45,7 @@ from conjoin.report.workspace import Workspace
 
 SHARD = 100  # examples per unit of work
 CERTIFIERS: dict[str, Certifier] = {"lipschitz": Lipschitz(), "interval": Interval()}
+Usable = tuple[Certifier | None, str, str]  # the prepared certifier, its name, a note
 CHOICES = ("all models are right", "a model is wrong", "near a decision boundary")
 
 
@@ -189,6 +190,7 @@ class _Work:
     observe: Observer | None
     models: int
     progress: Progress = field(init=False)
+    certifiers: dict[str, Usable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shards, threats = len(list(self._shards())), len(self.plan.threats)
@@ -231,12 +233,13 @@ class _Work:
         eps = threat.eps
         # Rounded as the radii are, so that an example certified at the largest counts there.
         largest = float(torch.tensor(eps * self.plan.reach, dtype=self.data.x.dtype))
-        section = self.plan.attack
-        method = Closest(PGD(section.steps, section.step_size, section.restarts))
-        certifier, names, note = self._certifier(subject)
+        methods = (Closest(self.plan.attack.method()), Closest(self.plan.attack.search()))
+        if subject.name not in self.certifiers:
+            self.certifiers[subject.name] = self._certifier(subject)
+        certifier, names, note = self.certifiers[subject.name]
 
         def unit(shard: Dataset) -> dict[str, Tensor]:
-            found = sweep(subject, shard, method, threat, self.plan, self.run)
+            found = sweep(subject, shard, methods, threat, self.plan, self.run)
             if certifier is None:
                 radius = torch.zeros(len(shard))
                 lower = torch.full((len(shard),), -torch.inf)
@@ -260,10 +263,15 @@ class _Work:
         what = f"attack and certify {subject.name}, {text}"
         whole = self._whole(f"robustness/{subject.name}/{slug}", what, 12, unit)
         return Robustness(
-            threat=threat, largest=largest, attack=repr(method), certifier=names, note=note, **whole
+            threat=threat,
+            largest=largest,
+            attack=repr(methods[0].attack),
+            certifier=names,
+            note=note,
+            **whole,
         )
 
-    def _certifier(self, subject: Subject) -> tuple[Certifier | None, str, str]:
+    def _certifier(self, subject: Subject) -> Usable:
         """Prepare the certifiers that know this model's layers; say why the others do not."""
         usable, names, notes = [], [], []
         for name in self.plan.certify.methods:
@@ -321,10 +329,17 @@ def _any_ball(plan: AuditPlan) -> Ball:
 
 
 def sweep(
-    subject: Subject, shard: Dataset, method: Closest, threat: Ball, plan: AuditPlan, run: Run
+    subject: Subject,
+    shard: Dataset,
+    methods: tuple[Attack, Attack],
+    threat: Ball,
+    plan: AuditPlan,
+    run: Run,
 ) -> dict[str, Tensor]:
     """Find each example's nearest adversarial input: attack at eps, then halve an interval.
 
+    The first method attacks at eps, and its verdict is the reported one; the second, cheaper, looks
+    for nearer adversarial inputs and, at the largest radius, for those that withstood the first.
     The interval runs from the largest radius that withstood to the smallest distance found; what
     withstood at eps is next tried at the largest radius. Every distance found is an upper bound,
     also where a smaller radius withstood: an attack that fails proves nothing.
@@ -343,7 +358,7 @@ def sweep(
         found = attack(
             subject.model,
             shard.select(open_),
-            method,
+            methods[min(turn, 1)],
             threat.at(eps[open_].to(shard.x.dtype)),
             seed=plan.seed,
             run=run,

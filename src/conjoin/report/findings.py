@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from conjoin.core.result import EvidenceClass
 from conjoin.report.schema import (
     DataRecord,
+    EvidenceRecord,
     FindingRecord,
     ModelResult,
     Number,
@@ -62,11 +64,17 @@ def percent(value: float) -> str:
 
 
 def _written(name: str, n: Number) -> str:
-    if name.startswith(("eps", "correlation", "radius")):
+    if name.startswith("correlation"):
         return f"{n.value:.3g}"
     if name.startswith("points"):
         return f"{100 * n.value:.0f} points"
     return percent(n.value)
+
+
+def _difference(upper: Number, lower: Number) -> Number:
+    """Subtract two numbers; the difference has no interval of its own."""
+    evidence = EvidenceRecord(kind=EvidenceClass.HEURISTIC, detail="difference of two estimates")
+    return Number(value=upper.value - lower.value, evidence=evidence)
 
 
 def _plain(text: str) -> str:
@@ -83,8 +91,9 @@ def find(models: tuple[ModelResult, ...], data: DataRecord) -> list[Finding]:
             found += [*_fragility(model, threat), *_guarantee(model, threat)]
         found += [*_instability(model), *_notes(model)]
     found += _ranking(models)
-    order = {"alarm": 0, "warning": 1, "note": 2, "good": 3}
-    return sorted(found, key=lambda finding: order[finding.severity])
+    order = ("alarm", "warning", "note", "good")
+    kinds = ("misleading_ranking", "reliance_on_region")  # what a reader must see first
+    return sorted(found, key=lambda f: (order.index(f.severity), f.kind not in kinds))
 
 
 def _reliance(model: ModelResult, data: DataRecord) -> list[Finding]:
@@ -94,22 +103,17 @@ def _reliance(model: ModelResult, data: DataRecord) -> list[Finding]:
         return []
     clean = model.clean_accuracy
     region = _plain(data.region or "the region")
-    drop = Number(value=clean.value - blanked.value, evidence=clean.evidence)
-    numbers = {
-        "share": share,
-        "area": Number(value=area, evidence=share.evidence),
-        "points": drop,
-        "blanked": blanked,
-        "clean": clean,
-    }
+    size = percent(area)
+    drop = _difference(clean, blanked)
+    numbers = {"share": share, "points": drop, "blanked": blanked, "clean": clean}
     relies = drop.value >= RELIANCE_DROP and share.value >= RELIANCE_FACTOR * area
     text = (
         "`{model}` is right for the wrong reason: it puts {share} of its attribution on "
-        f"{region}, which is {{area}} of the input, and blanking that region costs "
+        f"{region}, which is {size} of the input, and blanking that region costs "
         "{points} of accuracy ({clean} to {blanked})."
         if relies
         else f"`{{model}}` does not depend on {region}: blanking it changes accuracy from "
-        "{clean} to {blanked}; {share} of the attribution lies there, on {area} of the input."
+        f"{{clean}} to {{blanked}}; {{share}} of the attribution lies there, on {size} of the input."
     )
     if not relies and abs(drop.value) >= RELIANCE_DROP:
         text = (
@@ -137,12 +141,11 @@ def _fragility(model: ModelResult, threat: ThreatResult) -> list[Finding]:
     numbers = {
         "robust": threat.robust_accuracy,
         "clean": model.clean_accuracy,
-        "eps": Number(value=threat.eps, evidence=threat.robust_accuracy.evidence),
     }
     fragile = threat.robust_accuracy.value < FRAGILE * model.clean_accuracy.value
     text = (
-        f"The robust accuracy of `{{model}}` under {threat.norm} changes of at most {{eps}} is at "
-        "most {robust} (clean: {clean})."
+        f"The robust accuracy of `{{model}}` under {threat.norm} changes of at most "
+        f"{threat.eps:g} is at most {{robust}} (clean: {{clean}})."
     )
     return [
         Finding(
@@ -161,24 +164,19 @@ def _fragility(model: ModelResult, threat: ThreatResult) -> list[Finding]:
 def _guarantee(model: ModelResult, threat: ThreatResult) -> list[Finding]:
     """Is anything proved, and how far are the bounds apart?"""
     lower, upper = threat.certified_accuracy, threat.robust_accuracy
-    gap = Number(value=upper.value - lower.value, evidence=lower.evidence)
-    numbers = {
-        "certified": lower,
-        "robust": upper,
-        "points_gap": gap,
-        "eps": Number(value=threat.eps, evidence=lower.evidence),
-    }
+    gap = _difference(upper, lower)
+    numbers = {"certified": lower, "robust": upper, "points_gap": gap}
     if threat.certifier == "none":
         text = f"Nothing is proved of `{{model}}` under {threat.norm}: {_plain(threat.note)}."
     elif lower.value == 0:
         text = (
-            f"Nothing is proved of `{{model}}` under {threat.norm} changes of {{eps}}: its robust "
-            "accuracy lies between 0 % and {robust}."
+            f"Nothing is proved of `{{model}}` under {threat.norm} changes of {threat.eps:g}: its "
+            "robust accuracy lies between 0 % and {robust}."
         )
     else:
         text = (
             f"Whatever the attack, `{{model}}` keeps at least {{certified}} under {threat.norm} "
-            "changes of at most {eps}, and at most {robust}: {points_gap} are open."
+            f"changes of at most {threat.eps:g}, and at most {{robust}}: {{points_gap}} are open."
         )
     proved = lower.value >= FRAGILE * model.clean_accuracy.value
     tight = proved and gap.value <= LOOSE

@@ -202,12 +202,13 @@ def _example(
             src = plots.as_picture(z, *bounds)
             if src is None:
                 continue
-            change = (z - x).abs()
-            words = (
-                f"unchanged: no adversarial input found up to {t.curve.eps[-1]:.3g}, or wrong already"
-                if float(change.max()) == 0
-                else f"largest change of a pixel {float(change.max()):.3f}"
-            )
+            change = float((z - x).abs().max())
+            if record.predictions[m.name] != record.label:
+                words = "wrong already, without any change"
+            elif change == 0:
+                words = f"no adversarial input found up to {t.curve.eps[-1]:.3g}"
+            else:
+                words = f"largest change of a value: {change:.3f}"
             found.setdefault(t.threat, {})[m.name] = Picture(
                 src, f"nearest adversarial input of {m.name} under {t.threat}: {words}", words
             )

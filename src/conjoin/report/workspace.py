@@ -80,14 +80,14 @@ class Workspace:
             )
 
     def compute(self, key: str, unit: Unit) -> tuple[dict[str, Tensor], bool]:
-        """Return the unit's tensors and whether they were there already."""
+        """Return the unit's tensors, by name in order, and whether they were there already."""
         file = self.folder / "work" / f"{key}.safetensors"
         if file.is_file():
             try:
-                return load_tensors(file)[0], True
+                return dict(sorted(load_tensors(file)[0].items())), True
             except DataError:
                 file.unlink()  # damaged: compute it again
-        made = dict(unit())
+        made = dict(sorted(unit().items()))
         save_tensors(made, file, {"unit": key})
         return made, False
 

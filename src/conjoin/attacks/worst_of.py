@@ -1,0 +1,49 @@
+"""The worst of several attacks, example by example: what one misses another may find.
+
+Losses fail in different ways: the cross-entropy saturates, the margin sees one competitor at a time.
+Each attack gets only what still stands, so the second costs little where the first succeeds.
+
+Reference: croce2020, section 1 (a reported number must not depend on one attack).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from conjoin.core.protocols import Attack, Batch, Model
+from conjoin.core.quantity import Quantity
+from conjoin.core.threat import Ball
+
+
+@dataclass(frozen=True, slots=True)
+class WorstOf:
+    """Run attacks in turn on what still stands; keep the least quantity.
+
+    Attributes:
+        attacks: In order, cheap ones first.
+    """
+
+    reference: ClassVar[str] = "croce2020"
+    attacks: tuple[Attack, ...]
+
+    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
+        """Return the worst point found, per example."""
+        best = batch.x.clone()
+        least = torch.full_like(batch.x.flatten(1)[:, 0], torch.inf)
+        for number, attack in enumerate(self.attacks):
+            standing = (least > 0).nonzero()[:, 0]
+            if len(standing) == 0:
+                break
+            rows = batch.rows(standing)
+            rng = rows.rng.fold(number)
+            part = Batch(rows.x, rows.y, rng)
+            found = attack(model, part, threat.rows(standing), quantity)
+            with torch.no_grad():
+                value = quantity(model(found), part.y)
+            better = value < least[standing]
+            least[standing[better]], best[standing[better]] = value[better], found[better]
+        return best

@@ -1,0 +1,150 @@
+"""The data set as a value: what it refuses, and what survives selection."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import jaxtyping
+import pytest
+import torch
+
+from conjoin.core.dataset import Dataset
+from conjoin.errors import DataError
+
+X = torch.arange(20, dtype=torch.float32).reshape(5, 4) / 20
+Y = torch.tensor([0, 1, 2, 1, 0])
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call as users do, without the run-time type checks of the tests."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def test_defaults_number_the_examples() -> None:
+    data = Dataset(X, Y)
+    assert data.positions.tolist() == [0, 1, 2, 3, 4] and data.ids == ("0", "1", "2", "3", "4")
+    assert len(data) == 5
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Dataset(X, Y).name = "other"  # type: ignore[misc]
+
+
+def test_an_empty_data_set_is_refused() -> None:
+    with pytest.raises(DataError, match="empty; expected at least one example"):
+        Dataset(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_values_that_are_not_finite_are_counted_and_placed(bad: float) -> None:
+    x = X.clone()
+    x[2, 1] = bad
+    x[4] = bad
+    with pytest.raises(DataError, match=r"2 of 5 inputs hold NaN or infinity, .* position 2"):
+        Dataset(x, Y)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_inputs_must_be_floating_point(dtype: torch.dtype) -> None:
+    with pytest.raises(DataError, match=rf"dtype {dtype}; expected floating .* by 255"):
+        Dataset(X.to(dtype), Y)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "labels",
+    [Y.double(), Y.to(torch.complex64), Y[:4], Y[:, None], torch.eye(5, dtype=torch.int64)],
+    ids=["float", "complex", "few", "column", "one-hot"],
+)
+def test_labels_are_one_integer_for_each_input(labels: torch.Tensor) -> None:
+    with pytest.raises(DataError, match="expected one integer for each of 5 inputs"):
+        Dataset(X, labels)
+
+
+def test_labels_counted_from_one_get_the_hint() -> None:
+    with pytest.raises(DataError, match=r"labels span 1\.\.3; expected 0\.\.2.*subtract 1"):
+        Dataset(X, Y + 1, classes=("a", "b", "c"))
+
+
+def test_labels_far_out_of_range_get_no_hint() -> None:
+    with pytest.raises(DataError, match=r"labels span 0\.\.7; expected 0\.\.2$"):
+        Dataset(X, torch.tensor([0, 1, 7, 1, 0]), classes=("a", "b", "c"))
+
+
+def test_negative_labels_are_refused() -> None:
+    with pytest.raises(DataError, match=r"labels span -1\.\.1; expected >= 0$"):
+        Dataset(X, Y - 1)
+
+
+def test_ids_must_be_unique_and_as_many_as_the_examples() -> None:
+    with pytest.raises(DataError, match="ids must be unique"):
+        Dataset(X, Y, ids=("a", "b", "c", "a", "d"))
+    with pytest.raises(DataError, match="5 labels came with 2 ids and 5 indices"):
+        Dataset(X, Y, ids=("a", "b"))
+    with pytest.raises(DataError, match="came with 5 ids and 3 indices"):
+        Dataset(X, Y, ids=tuple("abcde"), index=torch.arange(3))
+
+
+def test_the_region_has_the_shape_of_one_input() -> None:
+    with pytest.raises(DataError, match=r"region has shape \(5, 4\); expected .* \(4,\)"):
+        Dataset(X, Y, region=torch.ones(5, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[4, 1], torch.tensor([4, 1]), torch.tensor([False, True, False, False, True])],
+    ids=["list", "positions", "mask"],
+)
+def test_selection_keeps_what_belongs_together(rows: list[int] | torch.Tensor) -> None:
+    region = torch.tensor([True, False, False, True])
+    data = Dataset(X, Y, index=Y * 10 + torch.arange(5), ids=tuple("abcde"), region=region)
+    part = data.select(rows)
+    order = [1, 4] if isinstance(rows, torch.Tensor) and rows.dtype == torch.bool else [4, 1]
+    assert torch.equal(part.x, X[order]) and torch.equal(part.y, Y[order])
+    assert part.ids == tuple("abcde"[i] for i in order)
+    assert torch.equal(part.positions, data.positions[order])
+    assert part.region is not None and torch.equal(part.region, region)
+
+
+def test_selecting_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="empty"):
+        Dataset(X, Y).select(torch.zeros(5, dtype=torch.bool))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_other_labels_leave_the_rest() -> None:
+    data = Dataset(X, Y, ids=tuple("abcde"))
+    other = data.labelled(2 - Y)
+    assert torch.equal(other.y, 2 - Y) and torch.equal(data.y, Y)
+    assert other.ids == data.ids and other.x is data.x
+    with pytest.raises(DataError, match="expected one integer"):
+        data.labelled(Y[:2])
+
+
+def test_blanking_fills_the_region_and_nothing_else() -> None:
+    region = torch.tensor([True, False, False, True])
+    data = Dataset(X, Y, region=region, name="some")
+    blank = data.blanked(0.5)
+    assert bool((blank.x[:, region] == 0.5).all())
+    assert torch.equal(blank.x[:, ~region], X[:, ~region])
+    assert torch.equal(data.x, X) and blank.name == "some, blanked"
+    with pytest.raises(DataError, match="no region to blank"):
+        Dataset(X, Y).blanked()
+
+
+def test_the_digest_is_of_values_shape_and_type_of_both_parts() -> None:
+    one = Dataset(X, Y).digest
+    assert one == Dataset(X.clone(), Y.clone(), name="renamed").digest
+    nudged = X.clone()
+    nudged[3, 2] = torch.nextafter(nudged[3, 2], torch.tensor(2.0))
+    others = [
+        Dataset(nudged, Y),
+        Dataset(X, torch.tensor([0, 1, 2, 1, 1])),
+        Dataset(X.reshape(5, 2, 2), Y),
+        Dataset(X.double(), Y),
+        replace(Dataset(X, Y), x=X.flip(0)),
+    ]
+    assert len({one, *(other.digest for other in others)}) == 6
