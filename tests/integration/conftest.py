@@ -47,10 +47,17 @@ class Outcome:
     @property
     def line(self) -> str:
         """The one line of a refusal, without the program's name."""
-        assert self.err.startswith("conjoin: ") and self.err.endswith("\n"), self.err
         assert self.err.count("\n") == 1, self.err
+        return self.last
+
+    @property
+    def last(self) -> str:
+        """The line that ends a run that had begun."""
         assert "Traceback" not in self.err + self.out
-        return self.err[len("conjoin: ") : -1]
+        assert self.err.endswith("\n"), self.err
+        program, _, said = self.err.splitlines()[-1].partition(": ")
+        assert program == "conjoin", self.err
+        return said
 
 
 Command = Callable[..., Outcome]

@@ -178,6 +178,10 @@ def audit(
         except KeyboardInterrupt:
             _fail(f"interrupted; go on with: conjoin audit --resume {workspace.folder}", 130)
             return
+        except ConjoinError:
+            if resume is None:
+                workspace.abandon()
+            raise
     _show_summary(workspace.folder)
     _say(f"report: {report}")
 
@@ -206,11 +210,16 @@ def _show_summary(folder: Path) -> None:
             for t in m.threats
         ]
         table.add_row(*cells, standing.verdict)
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = _console()
     console.print(table)
     for finding in run.findings:
         if finding.severity == "alarm":
             console.print(f"! {finding.sentence}", markup=False, highlight=False)
+
+
+def _console() -> Console:
+    """Fit a terminal; elsewhere let no line wrap, so that names stay whole."""
+    return Console() if sys.stdout.isatty() else Console(width=1000)
 
 
 def _act(name: str, settled: Any, out: Path | None, batch_size: int) -> None:
@@ -225,7 +234,7 @@ def _act(name: str, settled: Any, out: Path | None, batch_size: int) -> None:
     for line in lines:
         file = "" if line.file is None else line.file.name
         table.add_row(line.model, line.setting, line.result, line.evidence.value, file)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    _console().print(table)
     _say(f"results: {folder}")
 
 
@@ -286,7 +295,7 @@ def models() -> None:
             f"{key}: {value}" for key, value in card.measured.items() if isinstance(value, float)
         )
         table.add_row(name, card.summary, measured)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    _console().print(table)
 
 
 @app.command()

@@ -85,7 +85,11 @@ def attack_act(
 def certify_act(
     plan: AuditPlan, subject: Subject, data: Dataset, folder: Path, run: Run
 ) -> list[Line]:
-    """Certify under every threat by every certifier: certified accuracy, a lower bound."""
+    """Certify under every threat by every certifier: certified accuracy, a lower bound.
+
+    Raises:
+        CapabilityError: If no certifier knows the model.
+    """
     lines = []
     for text, threat in plan.balls().items():
         for name in plan.certify.methods:
@@ -107,6 +111,11 @@ def certify_act(
                     file,
                 )
             )
+    if all(line.file is None for line in lines):
+        reasons = "; ".join(dict.fromkeys(line.result for line in lines))
+        raise CapabilityError(
+            f"no certificate for {subject.name}: {reasons or 'none was asked for'}"
+        )
     return lines
 
 

@@ -91,6 +91,13 @@ class Workspace:
         save_tensors(made, file, {"unit": key})
         return made, False
 
+    def abandon(self) -> None:
+        """Remove a run that was refused before any work, so that its folder can be used again."""
+        if not (self.folder / "work").exists():
+            (self.folder / "plan.toml").unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
     def tidy(self) -> None:
         """Remove the work files of a finished run."""
         shutil.rmtree(self.folder / "work", ignore_errors=True)

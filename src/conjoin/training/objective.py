@@ -80,10 +80,10 @@ class GloRo:
         head = self.norms.layers[-1].weight
         inner = torch.stack(self.norms()[:-1]).prod()
         j = logits.argmax(1)
-        # ‖w_j - w_j‖ = 0 has no gradient; its column is masked below.
+        # A root has no gradient at 0 (the class itself, or two equal rows): clamped, it is 0.
         square = (head[j][:, None] - head[None]).square().sum(2)
         own = functional.one_hot(j, logits.shape[1]).bool()
-        constant = square.masked_fill(own, 1.0).sqrt() * inner
+        constant = square.clamp(min=1e-24).sqrt() * inner
         bottom = (logits + eps * constant).masked_fill(own, -torch.inf).amax(1, keepdim=True)
         return functional.cross_entropy(torch.cat([logits, bottom], 1), batch.y)
 

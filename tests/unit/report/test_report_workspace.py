@@ -167,6 +167,19 @@ def test_a_text_is_replaced_whole_or_not_at_all(
     assert file.stat().st_mode & 0o777 == 0o644
 
 
+def test_an_abandoned_run_leaves_nothing_unless_work_was_done(space: Workspace) -> None:
+    space.claim(CONTEXT)
+    space.abandon()
+    assert files(space.folder) == {"plan.toml", "work/context.json"}
+    space.tidy()
+    (space.folder / "notes.txt").write_text("mine")
+    space.abandon()
+    assert files(space.folder) == {"notes.txt"}
+    (space.folder / "notes.txt").unlink()
+    space.abandon()
+    assert not space.folder.exists()
+
+
 def test_tidying_removes_the_work_and_nothing_else(space: Workspace) -> None:
     space.claim(CONTEXT)
     space.compute("a/b/c", Unit())
