@@ -32,11 +32,10 @@ html_show_sourcelink = False
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_merge_streams = True
-# The pages call the command as a reader would, and its tables need room.
+# The pages call the command as a reader would.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-os.environ["COLUMNS"] = "108"
 # Pages are small; several threads on a busy machine would mostly wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 logging.getLogger("traitlets").setLevel(logging.WARNING)

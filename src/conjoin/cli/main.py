@@ -80,7 +80,7 @@ Examples:  conjoin {0}   |   conjoin {0} -m plain -t linf:8/255 --limit 100
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        app(prog_name="conjoin", standalone_mode=False)
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except typer.Abort:

@@ -18,9 +18,18 @@ from functools import lru_cache
 from importlib import metadata
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.meter import Meter, known
+from conjoin.core.postcondition import (
+    check_candidates,
+    completeness_gap,
+    describe,
+    outputs_of,
+    require_sliceable,
+    value_of,
+)
 from conjoin.core.protocols import (
     Attack,
     Attributor,
@@ -28,22 +37,18 @@ from conjoin.core.protocols import (
     Certifier,
     Event,
     Held,
-    Layered,
     Metric,
     Model,
     Observer,
     Preparable,
-    Sliceable,
 )
 from conjoin.core.quantity import Quantity, Target, given, margin, predicted
 from conjoin.core.random import Streams
 from conjoin.core.result import AttackResult, Attribution, Certificate, Provenance, Score
-from conjoin.core.slice import INPUT, Cut, Slice
+from conjoin.core.slice import Slice
 from conjoin.core.threat import Ball
 from conjoin.errors import (
-    CapabilityError,
     DataError,
-    ModelError,
     PostconditionError,
     SoundnessError,
 )
@@ -89,14 +94,14 @@ def attack(
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part = threat.rows(rows)
-        clean = _value(meter, quantity, batch)
+        clean = value_of(meter, quantity, batch)
         inputs, value = batch.x.clone(), clean.clone()
         todo = (clean > 0).nonzero()[:, 0]
         if len(todo):
             standing = batch.rows(todo)
             found = method(meter, standing, part.rows(todo), quantity).detach()
-            _check_candidates(method, found, standing.x, part.rows(todo))
-            reached = _value(meter, quantity, Batch(found, standing.y, standing.rng))
+            check_candidates(method, found, standing.x, part.rows(todo))
+            reached = value_of(meter, quantity, Batch(found, standing.y, standing.rng))
             better = reached < clean[todo]
             value[todo] = torch.where(better, reached, clean[todo])
             inputs[todo[better]] = found[better]
@@ -135,13 +140,13 @@ def certify(
     ready = prepared(method, model, data.x[:1])
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        outputs = _outputs(meter, batch)
+        outputs = outputs_of(meter, batch)
         clean = quantity(outputs, batch.y)
         # The driver's own pass serves the certifier too: it costs one pass, not two.
-        lower = ready(_known(model, batch.x, outputs), batch, threat.rows(rows), quantity).detach()
+        lower = ready(known(model, batch.x, outputs), batch, threat.rows(rows), quantity).detach()
         if lower.shape != clean.shape or bool(lower.isnan().any()):
             raise PostconditionError(
-                f"{method!r} returned {_describe(lower)}; expected one number, no NaN, for each "
+                f"{method!r} returned {describe(lower)}; expected one number, no NaN, for each "
                 f"of {len(clean)} examples. Its bounds were discarded"
             )
         if bool((lower > clean + 1e-4 * (1 + clean.abs())).any()):
@@ -175,7 +180,7 @@ def attribute(
         CapabilityError: If the model gives outputs only.
         PostconditionError: If the method returns non-finite values or another shape.
     """
-    _require_sliceable(model, method)
+    require_sliceable(model, method)
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         values = method(meter, batch).detach()
@@ -184,10 +189,14 @@ def attribute(
             expected = meter.read(batch.x, where.start)
         if values.shape != expected.shape or not bool(values.isfinite().all()):
             raise PostconditionError(
-                f"{method!r} returned {_describe(values)}; expected finite values of shape "
+                f"{method!r} returned {describe(values)}; expected finite values of shape "
                 f"{tuple(expected.shape)}, that of the activation at {where.start}"
             )
-        return {"values": values, "target": batch.y, "gap": _gap(meter, batch, method, values)}
+        return {
+            "values": values,
+            "target": batch.y,
+            "gap": completeness_gap(meter, batch, method, values),
+        }
 
     story = _story("attribute", method, seed)
     columns, provenance = _drive(model, data, work, target, run, story)
@@ -211,7 +220,7 @@ def score(
         CapabilityError: If the model gives outputs only.
         PostconditionError: If the metric returns a non-finite number or another shape.
     """
-    _require_sliceable(model, method)
+    require_sliceable(model, method)
     if values is None:
         values = attribute(model, data, method, seed=seed, target=target, run=run).values
     if len(values) != len(data):
@@ -223,7 +232,7 @@ def score(
         found = metric(meter, batch, part, method).detach()
         if found.shape != batch.y.shape or not bool(found.isfinite().all()):
             raise PostconditionError(
-                f"{metric!r} returned {_describe(found)}; expected one finite number for each of "
+                f"{metric!r} returned {describe(found)}; expected one finite number for each of "
                 f"{len(batch.y)} examples"
             )
         return {"values": found}
@@ -242,7 +251,7 @@ def predict(
     """Return the model's outputs for the data, ``(batch, classes)``, on the data's device."""
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        return {"outputs": _outputs(meter, batch)}
+        return {"outputs": outputs_of(meter, batch)}
 
     return _drive(model, data, work, given, run, Provenance("predict", "", "", 0))[0]["outputs"]
 
@@ -253,75 +262,6 @@ def prepared(method: Certifier, model: Model, example: Tensor) -> Certifier:
         return method
     with _untouched(model):
         return method.prepare(model, example.to(model.device))
-
-
-class Meter:
-    """A model that counts the examples passed through it, forwards and backwards."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.forward = 0
-        self.backward = 0
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.model.device
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """Pass through the model."""
-        return self._count(self.model(x))
-
-    def read(self, x: Tensor, cut: Cut, /) -> Tensor:
-        """Read an activation; the input itself costs nothing."""
-        if cut == INPUT:
-            return x
-        return self._count(self._sliceable.read(x, cut))
-
-    def resume(self, z: Tensor, x: Tensor, where: Slice, /) -> Tensor:
-        """Pass through a part of the model."""
-        return self._count(self._sliceable.resume(z, x, where))
-
-    @property
-    def _sliceable(self) -> Sliceable:
-        if not isinstance(self.model, Sliceable):
-            raise CapabilityError(
-                f"{type(self.model).__name__} gives outputs only; inner activations need a "
-                "torch.nn.Module (conjoin.wrap)"
-            )
-        return self.model
-
-    def _count(self, out: Tensor) -> Tensor:
-        self.forward += len(out)
-        if out.requires_grad:
-            out.register_hook(self._returned)
-        return out
-
-    def _returned(self, gradient: Tensor) -> None:
-        self.backward += len(gradient)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A model whose outputs at one tensor are known already."""
-
-    model: Layered
-    x: Tensor
-    outputs: Tensor
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        return self.outputs if x is self.x else self.model(x)
-
-    def graph(self) -> fx.GraphModule:
-        return self.model.graph()
-
-
-def _known(model: Model, x: Tensor, outputs: Tensor) -> Model:
-    return _Known(model, x, outputs) if isinstance(model, Layered) else model
 
 
 def _drive(
@@ -343,7 +283,7 @@ def _drive(
                 Streams.of(story.seed, data.positions[part].to(model.device)),
             )
             if target is not given:
-                chosen = target(_outputs(meter, batch), batch.y)
+                chosen = target(outputs_of(meter, batch), batch.y)
                 batch = Batch(batch.x, chosen, batch.rng)
             columns = work(meter, batch, rows.to(model.device))
             parts.append({name: t.detach().to(data.x.device) for name, t in columns.items()})
@@ -371,65 +311,6 @@ def _untouched(model: Model) -> Iterator[None]:
         yield
 
 
-def _outputs(meter: Meter, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        outputs = meter(batch.x)
-    if outputs.ndim != 2 or len(outputs) != len(batch.y):
-        raise ModelError(
-            f"the model returned {_describe(outputs)} for {len(batch.y)} examples; expected "
-            "logits of shape (batch, classes)"
-        )
-    if int(batch.y.max()) >= outputs.shape[1]:
-        raise DataError(
-            f"labels go up to {int(batch.y.max())}, but the model has {outputs.shape[1]} outputs "
-            f"(classes 0..{outputs.shape[1] - 1}); relabel the data or use the right model"
-        )
-    if not bool(outputs.isfinite().all()):
-        raise ModelError(
-            "the model's outputs hold NaN or infinity on this data; check its weights and the "
-            "range of the inputs"
-        )
-    return outputs
-
-
-def _value(meter: Meter, quantity: Quantity, batch: Batch) -> Tensor:
-    return quantity(_outputs(meter, batch), batch.y)
-
-
-def _check_candidates(method: Attack, found: Tensor, x: Tensor, threat: Ball) -> None:
-    if found.shape != x.shape or found.dtype != x.dtype or not bool(found.isfinite().all()):
-        raise PostconditionError(
-            f"{method!r} returned {_describe(found)}; expected finite values like {_describe(x)}"
-        )
-    outside = ~threat.contains(found, x)
-    if bool(outside.any()):
-        worst = float(threat.distance(found, x)[outside].max())
-        raise PostconditionError(
-            f"{method!r} left the threat set {threat} within {threat.bounds} on "
-            f"{int(outside.sum())} of {len(x)} examples (largest distance there {worst:.6g}); its "
-            "result was discarded. An attack must end with threat.project(z, x)"
-        )
-
-
-def _gap(meter: Meter, batch: Batch, method: Attributor, values: Tensor) -> Tensor:
-    ends = getattr(method, "ends", None)
-    reached = None if ends is None else ends(meter, batch)
-    if reached is None:
-        return torch.full_like(values.flatten(1)[:, 0], torch.nan)
-    start, stop = reached
-    change: Tensor = stop - start
-    return values.flatten(1).sum(1) - change
-
-
-def _require_sliceable(model: Model, method: Attributor) -> None:
-    if not isinstance(model, Sliceable):
-        raise CapabilityError(
-            f"{method!r} needs gradients and activations; {type(model).__name__} gives outputs "
-            "only. Wrap a torch.nn.Module with conjoin.wrap; attacks apply to any differentiable "
-            "callable"
-        )
-
-
 def _story(
     act: str,
     method: object,
@@ -447,11 +328,6 @@ def _story(
         threat="" if threat is None else f"{threat} in {threat.bounds}",
         quantity=named or "",
     )
-
-
-def _describe(tensor: Tensor) -> str:
-    finite = "" if bool(tensor.isfinite().all()) else ", not all finite"
-    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}{finite}"
 
 
 @lru_cache(maxsize=1)

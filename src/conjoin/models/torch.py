@@ -45,7 +45,6 @@ class TorchModel:
         self._outputs = outputs
         self._carved: dict[Slice, fx.GraphModule | None] = {}
         self._calls: dict[str, int] = {}
-        self._in_place = any(getattr(m, "inplace", False) for m in module.modules())
         self._digest: tuple[object, str] = (None, "")
         self.dtype, self._device = _precision_and_place(module)
 
@@ -62,8 +61,6 @@ class TorchModel:
     def __call__(self, x: Tensor, /) -> Tensor:
         """Return the logits, shape ``(batch, classes)``."""
         self._check_input(x)
-        if self._in_place:
-            x = x.clone()  # an in-place first layer would write into the caller's tensor
         logits: Tensor = _tiled(lambda padded: self._logits(self.module(padded)), x)
         return logits
 

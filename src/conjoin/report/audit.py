@@ -25,10 +25,9 @@ from conjoin.attribution import (
 from conjoin.certification import BestOf, Interval, Lipschitz, certified_radius
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Constant, Trapezoid
-from conjoin.core.protocols import Attack, Attributor, Certifier, Event, Held, Metric, Observer
+from conjoin.core.protocols import Attributor, Certifier, Event, Held, Metric, Observer
 from conjoin.core.quantity import given, margin, predicted
-from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack, attribute, certify, predict, prepared, score
+from conjoin.core.run import Run, attribute, certify, predict, prepared, score
 from conjoin.core.threat import Ball
 from conjoin.errors import CapabilityError, ConjoinError, ModelError, SoundnessError
 from conjoin.metrics import (
@@ -39,14 +38,15 @@ from conjoin.metrics import (
     RankStability,
     TopStability,
 )
+from conjoin.report.choice import choose, explained_positions
 from conjoin.report.plan import AuditPlan, ExplainSection
 from conjoin.report.sources import Subject, check_fit
+from conjoin.report.sweep import sweep
 from conjoin.report.workspace import Workspace
 
 SHARD = 100  # examples per unit of work
 CERTIFIERS: dict[str, Certifier] = {"lipschitz": Lipschitz(), "interval": Interval()}
 Usable = tuple[Certifier | None, str, str]  # the prepared certifier, its name, a note
-CHOICES = ("all models are right", "a model is wrong", "near a decision boundary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def measure(
     work = _Work(plan, data, workspace, Run(batch_size=batch_size), observe, len(subjects))
     outputs = {s.name: work.predictions(s) for s in subjects}
     chosen = choose(plan, data, {name: found["outputs"] for name, found in outputs.items()})
-    explained = _explained(plan, data, chosen)
+    explained = explained_positions(plan, data, chosen)
     models = {}
     for subject in subjects:
         found = outputs[subject.name]
@@ -328,49 +328,6 @@ def _any_ball(plan: AuditPlan) -> Ball:
     return next(iter(plan.balls().values()))
 
 
-def sweep(
-    subject: Subject,
-    shard: Dataset,
-    methods: tuple[Attack, Attack],
-    threat: Ball,
-    plan: AuditPlan,
-    run: Run,
-) -> dict[str, Tensor]:
-    """Find each example's nearest adversarial input: attack at eps, then halve an interval.
-
-    The first method attacks at eps, and its verdict is the reported one; the second, cheaper, looks
-    for nearer adversarial inputs and, at the largest radius, for those that withstood the first.
-    The interval runs from the largest radius that withstood to the smallest distance found; what
-    withstood at eps is next tried at the largest radius. Every distance found is an upper bound,
-    also where a smaller radius withstood: an attack that fails proves nothing.
-    """
-    assert isinstance(threat.eps, float)  # noqa: S101 - a plan gives one radius
-    largest = threat.eps * plan.reach
-    withstood = torch.zeros(len(shard), dtype=torch.float64)
-    distance = torch.full_like(withstood, torch.inf)
-    inputs = shard.x.clone()
-    for turn in range(plan.rounds + 1):
-        eps = torch.where(distance.isinf(), largest, (withstood + distance) / 2)
-        eps = torch.full_like(eps, threat.eps) if turn == 0 else eps
-        open_ = ((withstood < largest) & (distance > 0)).nonzero()[:, 0]
-        if len(open_) == 0:
-            break
-        found = attack(
-            subject.model,
-            shard.select(open_),
-            methods[min(turn, 1)],
-            threat.at(eps[open_].to(shard.x.dtype)),
-            seed=plan.seed,
-            run=run,
-        )
-        fallen, stood = open_[found.success], open_[~found.success]
-        nearer = found.distance[found.success] < distance[fallen]
-        distance[fallen[nearer]] = found.distance[found.success][nearer]
-        inputs[fallen[nearer]] = found.inputs[found.success][nearer]
-        withstood[stood] = eps[stood]
-    return {"distance": distance, "inputs": inputs}
-
-
 def vanishing_gradient(subject: Subject, shard: Dataset, run: Run) -> Tensor:
     """Flag examples where the margin has no gradient at all: attacks by gradients are blind there."""
     method = saliency(quantity=margin)
@@ -403,33 +360,3 @@ def check_deterministic(subject: Subject, data: Dataset) -> None:
             f"{differ}. An attack on one draw says nothing of the next; fix its randomness (a "
             "dropout called outside a module?) or audit the expectation"
         )
-
-
-def choose(plan: AuditPlan, data: Dataset, outputs: dict[str, Tensor]) -> dict[int, str]:
-    """Choose the examples to show, by position: some right, some wrong, some near a boundary."""
-    margins = torch.stack([margin(out, data.y) for out in outputs.values()])
-    spread = torch.stack([out.std(1) for out in outputs.values()])
-    right = (margins > 0).all(0)
-    nearness = (margins / spread.clamp(min=1e-12)).abs().amin(0)
-    chance = Streams.of(plan.seed, data.positions).fold(0xC405E).uniform(1)[:, 0]
-    orders = (
-        torch.where(right, chance, torch.inf),
-        torch.where(~right, chance, torch.inf),
-        nearness,
-    )
-    chosen: dict[int, str] = {}
-    third = -(-plan.explain.examples // 3)
-    for why, order in zip(CHOICES, orders, strict=True):
-        candidates = [i for i in order.argsort().tolist() if i not in chosen]
-        candidates = [i for i in candidates if order[i] < torch.inf]
-        room = min(third, plan.explain.examples - len(chosen))
-        chosen.update(dict.fromkeys(candidates[:room], why))
-    return chosen
-
-
-def _explained(plan: AuditPlan, data: Dataset, chosen: dict[int, str]) -> Tensor:
-    """Positions that are explained: the chosen ones first, then a seeded sample for the scores."""
-    chance = Streams.of(plan.seed, data.positions).fold(0x5C04E).uniform(1)[:, 0]
-    sample = chance.argsort()[: plan.explain.scored].sort().values.tolist()
-    rest = [i for i in sample if i not in chosen]
-    return torch.tensor([*chosen, *rest], dtype=torch.int64)

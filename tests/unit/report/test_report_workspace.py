@@ -93,8 +93,13 @@ def test_a_unit_is_computed_once_and_comes_back_bit_for_bit(space: Workspace) ->
 
 def test_a_unit_has_its_parts_in_the_same_order_when_read_again(space: Workspace) -> None:
     def unit() -> dict[str, Tensor]:
-        names = ("values", "deletion", "rank", "area")
-        return {name: torch.zeros(k + 1) for k, name in enumerate(names)}
+        kinds = {
+            "values": torch.float32,
+            "rank": torch.float64,
+            "deletion": torch.bool,
+            "area": torch.float32,
+        }
+        return {name: torch.zeros(2, dtype=kind) for name, kind in kinds.items()}
 
     first, again = (space.compute("u", unit)[0] for _ in range(2))
     assert list(first) == list(again) == ["area", "deletion", "rank", "values"]
