@@ -84,7 +84,8 @@ def pgd(name: str, data: Dataset, repeats: int) -> None:
     run = Run(batch_size=BATCH)
 
     def ours() -> str:
-        found = attack(model, data, PGD(STEPS, SHARE, surrogate=log_likelihood), Linf(EPS), seed=0, run=run)
+        method = PGD(STEPS, SHARE, surrogate=log_likelihood)
+        found = attack(model, data, method, Linf(EPS), seed=0, run=run)
         return robust(module, found.inputs, data)
 
     def theirs_foolbox() -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import jsonschema
 import pytest
 import torch
@@ -17,7 +18,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Event
 from conjoin.core.quantity import margin
 from conjoin.core.run import predict
-from conjoin.report.plan import AuditPlan, make_plan, read_plan
+from conjoin.report.plan import AuditPlan, CertifySection, make_plan, read_plan
 from conjoin.report.produce import FILES, audit
 from conjoin.report.render import render_folder
 from conjoin.report.schema import Run
@@ -299,8 +300,21 @@ def test_examples_shown_are_those_explained_first(finished: Path, run: dict[str,
 # The same however it is run
 
 
-def test_results_are_the_same_for_any_batch_size(plan: AuditPlan, tmp_path: Path) -> None:
-    few = plan.model_copy(update={"limit": 9})  # 9 = 7 + 2: batches of two sizes, and of one
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run at full speed, without the run-time type checks of the tests."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("case", ["convolutions", "linear"])
+def test_results_are_the_same_for_any_batch_size(
+    plan: AuditPlan, tmp_path: Path, case: str
+) -> None:
+    changes: dict[str, Any] = {"limit": 8, "models": plan.models[1:]}  # 8 = 7 + 1
+    if case == "convolutions":
+        changes |= {"models": plan.models[:1], "certify": CertifySection(methods=("interval",))}
+    few = plan.model_copy(update=changes)
     for size in (128, 7, 1):
         folder = tmp_path / str(size)
         audit(few, Workspace.create(folder, few), batch_size=size)
@@ -313,10 +327,29 @@ def test_results_are_the_same_for_any_batch_size(plan: AuditPlan, tmp_path: Path
             assert content[name] == files[name], f"{name} in batches of {size}"
 
 
-@pytest.mark.parametrize("events", [1, 5])
+@pytest.fixture(scope="module")
+def whole(ridge: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditPlan, Path]:
+    """A light plan of two models, and the folder of its uninterrupted run."""
+    light = make_plan(
+        {
+            **SMALL,
+            "models": ["plain", str(ridge)],
+            "threats": ["linf:0.02", "l2:0.25"],
+            "limit": 12,
+            "certify": {"methods": ["interval"]},
+        }
+    )
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    audit(light, Workspace.create(folder, light))
+    return light, folder
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("events", [1, 5, 9])
 def test_an_interrupted_run_goes_on_to_the_same_result(
-    finished: Path, plan: AuditPlan, tmp_path: Path, events: int
+    whole: tuple[AuditPlan, Path], tmp_path: Path, events: int
 ) -> None:
+    plan, uninterrupted = whole
     seen: list[Event] = []
 
     def stop(event: Event) -> None:
@@ -340,8 +373,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
     assert resumed == plan
     audit(resumed, workspace, observe=watch)
     assert all(kept) and len(kept) == 10, "what was finished is not computed again"
-    (record, content), (expected, files) = results(folder), results(finished)
-    assert record == expected and content == files
+    assert results(folder) == results(uninterrupted)
 
 
 def test_progress_rises_to_its_end(plan: AuditPlan, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity, log_likelihood, value_and_gradient
 from conjoin.core.threat import Ball
@@ -50,8 +51,7 @@ class PGD:
         shown = [f"steps={self.steps}", f"step_size={self.step_size:g}"]
         shown += [f"restarts={self.restarts}"] if self.restarts > 1 else []
         shown += [] if self.random_start else ["random_start=False"]
-        loss = self.surrogate
-        shown += [] if loss is None else [f"surrogate={getattr(loss, '__name__', repr(loss))}"]
+        shown += [] if self.surrogate is None else [f"surrogate={name_of(self.surrogate)}"]
         return f"PGD({', '.join(shown)})"
 
     def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:

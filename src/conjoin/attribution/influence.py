@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Distribution, Probe, Sliceable
 from conjoin.core.quantity import Quantity, logit, value_and_gradient
 from conjoin.core.slice import Slice
@@ -39,6 +40,11 @@ class Influence:
     quantity: Quantity = logit
     where: Slice = field(default_factory=Slice)
     reference: str = "leino2018"
+
+    def __repr__(self) -> str:
+        """Show distribution, quantity and slice, the same in every process."""
+        where = "" if self.where == Slice() else f", {self.where.start} to {self.where.stop}"
+        return f"Influence({self.distribution!r}, {name_of(self.quantity)}{where})"
 
     def __call__(self, model: Sliceable, batch: Batch, /) -> Tensor:
         """Return the attribution, shaped like the activation at ``where.start``."""

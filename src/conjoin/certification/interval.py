@@ -90,7 +90,10 @@ def _input_box(x: Tensor, threat: Ball) -> Box:
     reach = eps.reshape(-1, *[1] * (x.ndim - 1))
     centre = x.double()
     low, high = centre + torch.maximum(low, -reach), centre + torch.minimum(high, reach)
-    return Box(*_outward(low, high), centre, eps, threat.order)
+    low, high = _outward(low, high)
+    if not bool(eps.isfinite().all()):
+        return Box(low, high)  # an infinite ball bounds nothing; the box does
+    return Box(low, high, centre, eps, threat.order)
 
 
 def _outward(low: Tensor, high: Tensor, units: float = 4.0) -> tuple[Tensor, Tensor]:

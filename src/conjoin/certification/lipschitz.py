@@ -114,7 +114,7 @@ class PreparedLipschitz:
         if quantity is margin or isinstance(quantity, Contrast):
             lower = own - outputs - reach[:, None] * self.constants.pairs[batch.y]
             if isinstance(quantity, Contrast):
-                return lower[:, quantity.against].to(batch.x.dtype)
+                return _rounded_down(lower[:, quantity.against], batch.x.dtype)
             lower = lower.scatter(1, batch.y[:, None], torch.inf)
             return _rounded_down(lower.amin(1), batch.x.dtype)
         if quantity is logit:

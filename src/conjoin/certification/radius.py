@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Certifier, Model
-from conjoin.core.run import Run, certify
+from conjoin.core.run import Run, certify, prepared
 from conjoin.core.threat import Ball
 from conjoin.typing import PerExample
 
@@ -32,8 +32,10 @@ def certified_radius(
     it is.
     """
 
+    ready = prepared(method, model, data.x[:1])
+
     def holds(eps: Tensor) -> Tensor:
-        return certify(model, data, method, threat.at(eps), run=run).certified
+        return certify(model, data, ready, threat.at(eps), run=run).certified
 
     top = torch.full((len(data),), largest, dtype=data.x.dtype, device=data.x.device)
     below, above = torch.zeros_like(top), top

@@ -17,9 +17,10 @@ from conjoin import __version__
 from conjoin.errors import ConjoinError, PostconditionError
 
 EXIT_CODES = """\
-Exit codes: 0 done; 1 a defect of this program; 2 bad input (one line says what was expected, what
-came and how to mend it); 3 a method broke its contract, or an attack contradicted a certificate;
-4 the results could not be written (go on with --resume); 130 interrupted (go on with --resume)."""
+Exit codes: 0 done; 1 a defect of this program or of your own code; 2 bad input (one line says what
+was expected, what came and how to mend it); 3 a method broke its contract, or an attack contradicted
+a certificate; 4 the results could not be written (go on with --resume); 130 interrupted (go on with
+--resume)."""
 
 _CANNOT_WRITE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM),
@@ -67,7 +68,9 @@ Limit = Annotated[
     typer.Option(help="Examples, drawn with the seed; 0 for all.", show_default="500"),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seeds every random number.", show_default="0")]
-Out = Annotated[Path | None, typer.Option(help="Folder for the results, new or empty.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for the results; an audit wants it new or empty.")
+]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="Plan file (TOML); other options override it.")
 ]
@@ -178,7 +181,7 @@ def audit(
         except KeyboardInterrupt:
             _fail(f"interrupted; go on with: conjoin audit --resume {workspace.folder}", 130)
             return
-        except ConjoinError:
+        except Exception:
             if resume is None:
                 workspace.abandon()
             raise
@@ -187,7 +190,7 @@ def audit(
 
 
 def _show_summary(folder: Path) -> None:
-    from conjoin.report.findings import percent
+    from conjoin.report.findings import at_least, at_most, percent
     from conjoin.report.schema import Run
 
     run = Run.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
@@ -206,7 +209,7 @@ def _show_summary(folder: Path) -> None:
         if m.blanked_accuracy is not None:
             cells.append(percent(m.blanked_accuracy.value))
         cells += [
-            f"{percent(t.certified_accuracy.value)} .. {percent(t.robust_accuracy.value)}"
+            f"{at_least(t.certified_accuracy.value)} .. {at_most(t.robust_accuracy.value)}"
             for t in m.threats
         ]
         table.add_row(*cells, standing.verdict)
@@ -233,7 +236,8 @@ def _act(name: str, settled: Any, out: Path | None, batch_size: int) -> None:
     table = Table("model", "setting", "result", "evidence", "file")
     for line in lines:
         file = "" if line.file is None else line.file.name
-        table.add_row(line.model, line.setting, line.result, line.evidence.value, file)
+        evidence = "" if line.evidence is None else line.evidence.value
+        table.add_row(line.model, line.setting, line.result, evidence, file)
     _console().print(table)
     _say(f"results: {folder}")
 

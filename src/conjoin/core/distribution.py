@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Probe, Sliceable
 from conjoin.core.slice import INPUT, Cut
 from conjoin.errors import PlanError
@@ -137,6 +138,10 @@ class Path:
 
     baseline: Reference = zeros
     quadrature: Quadrature = Trapezoid()
+
+    def __repr__(self) -> str:
+        """Show baseline and quadrature, the same in every process."""
+        return f"Path({name_of(self.baseline)}, {self.quadrature!r})"
 
     def __call__(self, model: Sliceable, batch: Batch, cut: Cut, /) -> Iterator[Probe]:
         """Yield the probes in order from the baseline to the example."""

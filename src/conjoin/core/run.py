@@ -22,6 +22,7 @@ from torch import Tensor
 
 from conjoin.core.dataset import Dataset
 from conjoin.core.meter import Meter, known
+from conjoin.core.naming import name_of
 from conjoin.core.postcondition import (
     check_candidates,
     completeness_gap,
@@ -174,7 +175,7 @@ def attribute(
 ) -> Attribution:
     """Explain the model's output for the class that ``target`` picks at each example.
 
-    The completeness gap is computed here, by passes of its own, not by the method.
+    The completeness gap is evaluated here, by passes of its own, at the ends the method names.
 
     Raises:
         CapabilityError: If the model gives outputs only.
@@ -319,14 +320,13 @@ def _story(
     quantity: Quantity | None = None,
     threat: Ball | None = None,
 ) -> Provenance:
-    named = quantity if quantity is None else getattr(quantity, "__name__", repr(quantity))
     return Provenance(
         act=act,
         method=repr(method),
         reference=getattr(method, "reference", ""),
         seed=seed,
         threat="" if threat is None else f"{threat} in {threat.bounds}",
-        quantity=named or "",
+        quantity="" if quantity is None else name_of(quantity),
     )
 
 

@@ -19,7 +19,7 @@ from conjoin.core.run import Run, attack, attribute, certify
 from conjoin.errors import CapabilityError
 from conjoin.report import plots
 from conjoin.report.audit import CERTIFIERS, check_deterministic, explanations
-from conjoin.report.findings import percent
+from conjoin.report.findings import at_least, at_most
 from conjoin.report.plan import AuditPlan
 from conjoin.report.sources import (
     Subject,
@@ -39,7 +39,7 @@ class Line:
     model: str
     setting: str
     result: str
-    evidence: EvidenceClass
+    evidence: EvidenceClass | None
     file: Path | None
 
 
@@ -77,7 +77,7 @@ def attack_act(
         evidence = Evidence.empirical(repr(method))
         n = share(standing, len(data), plan.alpha, evidence)
         lines.append(
-            Line(subject.name, text, f"robust accuracy <= {percent(n.value)}", evidence.kind, file)
+            Line(subject.name, text, f"robust accuracy <= {at_most(n.value)}", evidence.kind, file)
         )
     return lines
 
@@ -97,7 +97,7 @@ def certify_act(
             try:
                 found = certify(subject.model, data, CERTIFIERS[name], threat, run=run)
             except CapabilityError as error:
-                lines.append(Line(subject.name, setting, str(error), EvidenceClass.HEURISTIC, None))
+                lines.append(Line(subject.name, setting, str(error), None, None))
                 continue
             file = folder / f"certify-{subject.name}-{_slug(text)}-{name}.safetensors"
             found.save(file)
@@ -106,7 +106,7 @@ def certify_act(
                 Line(
                     subject.name,
                     setting,
-                    f"certified accuracy >= {percent(value)}",
+                    f"certified accuracy >= {at_least(value)}",
                     EvidenceClass.CERTIFIED,
                     file,
                 )

@@ -265,7 +265,7 @@ class _Work:
         return Robustness(
             threat=threat,
             largest=largest,
-            attack=repr(methods[0].attack),
+            attack=f"{methods[0].attack!r}, then {methods[1].attack!r} at other radii",
             certifier=names,
             note=note,
             **whole,

@@ -6,6 +6,7 @@ their thresholds are all here; a report shows them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,16 +60,31 @@ class Finding:
 
 
 def percent(value: float) -> str:
-    """Write a share with as many digits as it deserves."""
-    return f"{100 * value:.1f} %" if 0 < value < 0.1 or 0.9 < value < 1 else f"{100 * value:.0f} %"
+    """Write a share with one decimal, rounded to the nearest."""
+    return _tenths(round(1000 * value))
+
+
+def at_least(value: float) -> str:
+    """Write a lower bound: rounded down, so that the words stay true."""
+    return _tenths(math.floor(1000 * value + 1e-9))
+
+
+def at_most(value: float) -> str:
+    """Write an upper bound: rounded up, so that the words stay true."""
+    return _tenths(math.ceil(1000 * value - 1e-9))
+
+
+def _tenths(count: int) -> str:
+    return f"{count / 10:g} %"
 
 
 def _written(name: str, n: Number) -> str:
-    if name.startswith("correlation"):
-        return f"{n.value:.3g}"
-    if name.startswith("points"):
-        return f"{100 * n.value:.0f} points"
-    return percent(n.value)
+    if name == "correlation":
+        return f"{n.value:.2f}"
+    if name == "points":
+        return f"{round(100 * n.value, 1):g} points"
+    write = {"certified": at_least, "robust": at_most}.get(name, percent)
+    return write(n.value)
 
 
 def _difference(upper: Number, lower: Number) -> Number:
@@ -106,25 +122,35 @@ def _reliance(model: ModelResult, data: DataRecord) -> list[Finding]:
     size = percent(area)
     drop = _difference(clean, blanked)
     numbers = {"share": share, "points": drop, "blanked": blanked, "clean": clean}
-    relies = drop.value >= RELIANCE_DROP and share.value >= RELIANCE_FACTOR * area
-    text = (
-        "`{model}` is right for the wrong reason: it puts {share} of its attribution on "
-        f"{region}, which is {size} of the input, and blanking that region costs "
-        "{points} of accuracy ({clean} to {blanked})."
-        if relies
-        else f"`{{model}}` does not depend on {region}: blanking it changes accuracy from "
-        f"{{clean}} to {{blanked}}; {{share}} of the attribution lies there, on {size} of the input."
-    )
-    if not relies and abs(drop.value) >= RELIANCE_DROP:
+    if drop.value >= RELIANCE_DROP and share.value >= RELIANCE_FACTOR * area:
+        severity: Severity = "alarm"
+        text = (
+            "`{model}` is right for the wrong reason: it puts {share} of its attribution on "
+            f"{region}, which is {size} of the input, and blanking that region costs "
+            "{points} of accuracy ({clean} to {blanked})."
+        )
+    elif drop.value >= RELIANCE_DROP:
+        severity = "alarm"
         text = (
             f"`{{model}}` loses {{points}} when {region} is blanked ({{clean}} to {{blanked}}), "
             "though only {share} of its attribution lies there."
         )
-    small = not relies and abs(drop.value) < RELIANCE_DROP
+    elif drop.value <= -RELIANCE_DROP:
+        severity = "warning"
+        text = (
+            f"`{{model}}` is misled by {region}: blanking it raises accuracy from {{clean}} to "
+            "{blanked}."
+        )
+    else:
+        severity = "good"
+        text = (
+            f"`{{model}}` does not depend on {region}: blanking it changes accuracy from {{clean}} "
+            f"to {{blanked}}; {{share}} of the attribution lies there, on {size} of the input."
+        )
     return [
         Finding(
             kind="reliance_on_region",
-            severity="alarm" if relies else "good" if small else "warning",
+            severity=severity,
             model=model.name,
             text=text,
             numbers=numbers,
@@ -165,7 +191,7 @@ def _guarantee(model: ModelResult, threat: ThreatResult) -> list[Finding]:
     """Is anything proved, and how far are the bounds apart?"""
     lower, upper = threat.certified_accuracy, threat.robust_accuracy
     gap = _difference(upper, lower)
-    numbers = {"certified": lower, "robust": upper, "points_gap": gap}
+    numbers = {"certified": lower, "robust": upper, "points": gap}
     if threat.certifier == "none":
         text = f"Nothing is proved of `{{model}}` under {threat.norm}: {_plain(threat.note)}."
     elif lower.value == 0:
@@ -176,7 +202,7 @@ def _guarantee(model: ModelResult, threat: ThreatResult) -> list[Finding]:
     else:
         text = (
             f"Whatever the attack, `{{model}}` keeps at least {{certified}} under {threat.norm} "
-            f"changes of at most {threat.eps:g}, and at most {{robust}}: {{points_gap}} are open."
+            f"changes of at most {threat.eps:g}, and at most {{robust}}: {{points}} are open."
         )
     proved = lower.value >= FRAGILE * model.clean_accuracy.value
     tight = proved and gap.value <= LOOSE
@@ -188,7 +214,7 @@ def _guarantee(model: ModelResult, threat: ThreatResult) -> list[Finding]:
             text=text,
             numbers=numbers,
             method=threat.certifier,
-            reference="leino2021",
+            reference="leino2021" if "Lipschitz" in threat.certifier else "gowal2018",
             limits="Proved for these examples and this set of changes, for the stored weights in "
             "real arithmetic; rounding of the deployed network is not covered. That nothing is "
             "proved does not mean that the model is not robust.",
@@ -250,7 +276,10 @@ def _ranking(models: tuple[ModelResult, ...]) -> list[Finding]:
     places = standings(models)
     first = places[0].model
     place = next(s for s in places if s.model == best.name)
-    if best.name == first or place.verdict != "do not trust":
+    leads = (
+        best.clean_accuracy.value > next(m for m in models if m.name == first).clean_accuracy.value
+    )
+    if not leads or place.verdict != "do not trust":
         return []
     text = (
         f"Accuracy on this data ranks `{_plain(best.name)}` first ({{clean}}); the audit does not "
@@ -295,17 +324,17 @@ def _verdict(
         drop = clean - model.blanked_accuracy.value
         if drop >= RELIANCE_DROP:
             against.append(
-                f"relies on the marked region: blanking it costs {100 * drop:.0f} points"
+                f"relies on the marked region: blanking it costs {round(100 * drop, 1):g} points"
             )
     for threat in model.threats:
         upper, lower = threat.robust_accuracy.value, threat.certified_accuracy.value
         if upper < FRAGILE * clean:
-            against.append(f"{threat.threat}: an attack leaves at most {percent(upper)}")
+            against.append(f"{threat.threat}: an attack leaves at most {at_most(upper)}")
         elif lower >= FRAGILE * clean:
-            proved.append(f"{threat.threat}: at least {percent(lower)} proved")
+            proved.append(f"{threat.threat}: at least {at_least(lower)} proved")
         else:
             open_.append(
-                f"{threat.threat}: attacks leave {percent(upper)}, {percent(lower)} is proved"
+                f"{threat.threat}: attacks leave {at_most(upper)}, {at_least(lower)} is proved"
             )
     if any("vanishes" in note for note in model.notes):
         against.append("its gradient vanishes, so the attack's numbers cannot be believed")

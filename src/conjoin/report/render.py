@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -23,7 +24,7 @@ from torch import Tensor
 from conjoin.core.result import load_tensors
 from conjoin.errors import PlanError
 from conjoin.report import plots
-from conjoin.report.findings import percent
+from conjoin.report.findings import at_least, at_most, percent
 from conjoin.report.schema import ExampleRecord, FindingRecord, Number, Run
 
 CHART = (260, 150)  # units of a chart's frame
@@ -70,7 +71,15 @@ def render(run: Run, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, interval=_interval, code=_code, short=_short, cite=_cite
+        {
+            "percent": percent,
+            "at_least": at_least,
+            "at_most": at_most,
+            "interval": _interval,
+            "code": _code,
+            "short": _short,
+            "cite": _cite,
+        }
     )
     template = environment.get_template("report.html.j2")
     return template.render(
@@ -78,6 +87,8 @@ def render(run: Run, folder: Path) -> str:
         headlines=_headlines(run),
         shown=_examples(run, folder),
         method_names=METHOD_NAMES,
+        at_least=at_least,
+        at_most=at_most,
         charts={
             (m.name, t.threat): plots.curve_paths(t.curve, *CHART)
             for m in run.models
@@ -119,10 +130,10 @@ def _asset(name: str) -> str:
     return resources.files("conjoin.report").joinpath(f"templates/{name}").read_text("utf-8")
 
 
-def _interval(n: Number) -> str:
+def _interval(n: Number, write: Callable[[float], str] = percent) -> str:
     if n.low is None or n.high is None:
-        return percent(n.value)
-    return f"{percent(n.value)} [{100 * n.low:.1f}, {100 * n.high:.1f}]"
+        return write(n.value)
+    return f"{write(n.value)} [{100 * n.low:.1f}, {100 * n.high:.1f}]"
 
 
 def _code(sentence: str) -> Markup:

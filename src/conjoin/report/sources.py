@@ -74,7 +74,9 @@ def load_subject(text: str) -> Subject:
                 "it was delivered in training mode and audited in evaluation mode; whoever deploys "
                 "it must call model.eval()",
             )
-        return Subject(text.rsplit(":", maxsplit=1)[-1], wrap(made), f"from {text}", notes=notes)
+        ready = isinstance(made, Model) and not isinstance(made, torch.nn.Module)  # e.g. a bridge
+        model = made if ready else wrap(made)
+        return Subject(text.rsplit(":", maxsplit=1)[-1], model, f"from {text}", notes=notes)
     path = Path(text)
     if path.suffix == ".json":
         network, card = cards.load(path)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conjoin.core.result import Evidence
-from conjoin.report.findings import Finding, find, percent, standings
+from conjoin.report.findings import Finding, at_least, at_most, find, percent, standings
 from conjoin.report.schema import (
     Curve,
     DataRecord,
@@ -111,15 +111,32 @@ def only(kind: str, *models: ModelResult, about: DataRecord | None = None) -> Fi
         (0.0, "0 %"),
         (1.0, "100 %"),
         (0.5, "50 %"),
-        (0.714, "71 %"),
+        (0.7144, "71.4 %"),
         (0.034, "3.4 %"),
         (0.1, "10 %"),
         (0.9621, "96.2 %"),
         (0.9, "90 %"),
     ],
 )
-def test_shares_have_the_digits_they_deserve(value: float, text: str) -> None:
+def test_shares_are_written_with_at_most_one_decimal(value: float, text: str) -> None:
     assert percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "down", "up"),
+    [
+        (0.6964, "69.6 %", "69.7 %"),
+        (0.1241, "12.4 %", "12.5 %"),
+        (0.124, "12.4 %", "12.4 %"),
+        (1 / 3, "33.3 %", "33.4 %"),
+        (0.0001, "0 %", "0.1 %"),
+        (0.0, "0 %", "0 %"),
+        (1.0, "100 %", "100 %"),
+    ],
+)
+def test_bounds_are_rounded_so_that_the_words_stay_true(value: float, down: str, up: str) -> None:
+    assert at_least(value) == down
+    assert at_most(value) == up
 
 
 # Reliance on the region
@@ -137,8 +154,8 @@ def test_a_loss_with_attribution_in_the_region_is_an_alarm() -> None:
     assert found.severity == "alarm" and found.model == "net"
     assert found.record().sentence == (
         "`net` is right for the wrong reason: it puts 71 % of its attribution on the mark, which "
-        "is 5.0 % of the input, and blanking that region costs 52 points of accuracy "
-        "(96.0 % to 44 %)."
+        "is 5 % of the input, and blanking that region costs 52 points of accuracy "
+        "(96 % to 44 %)."
     )
     assert found.numbers["points"].value == pytest.approx(0.52)
     assert found.numbers["share"].evidence.kind == "heuristic"
@@ -149,16 +166,24 @@ def test_the_threshold_of_the_loss_is_ten_points(drop: float, severity: str) -> 
     assert reliance(0.9, 0.9 - drop, 0.5).severity == severity
 
 
-@pytest.mark.parametrize(("inside", "severity"), [(0.1000001, "alarm"), (0.0999999, "warning")])
-def test_the_threshold_of_the_attribution_is_twice_the_area(inside: float, severity: str) -> None:
-    assert reliance(0.9, 0.5, inside).severity == severity
+@pytest.mark.parametrize(("inside", "said"), [(0.1000001, "wrong reason"), (0.0999999, "though")])
+def test_the_threshold_of_the_attribution_is_twice_the_area(inside: float, said: str) -> None:
+    found = reliance(0.9, 0.5, inside)
+    assert found.severity == "alarm"  # the loss alone is one; the attribution says why
+    assert said in found.record().sentence
+
+
+def test_a_gain_by_blanking_is_told_as_a_gain() -> None:
+    found = reliance(0.6, 0.8, 0.3)
+    assert found.severity == "warning"
+    assert "blanking it raises accuracy from 60 % to 80 %" in found.record().sentence
 
 
 def test_a_loss_without_attribution_there_is_told_as_such() -> None:
     found = reliance(0.9, 0.6, 0.02)
-    assert found.severity == "warning"
+    assert found.severity == "alarm"
     assert "loses 30 points when the mark is blanked" in found.record().sentence
-    assert "only 2.0 % of its attribution lies there" in found.record().sentence
+    assert "only 2 % of its attribution lies there" in found.record().sentence
 
 
 def test_no_loss_is_good_news() -> None:
@@ -249,7 +274,7 @@ def test_accuracy_that_ranks_a_bad_model_first_is_an_alarm() -> None:
     found = only("misleading_ranking", liar(), model("honest", threats=(threat(0.8, 0.7),)))
     assert found.severity == "alarm" and found.model is None
     assert found.record().sentence == (
-        "Accuracy on this data ranks `liar` first (96.0 %); the audit does not trust it. "
+        "Accuracy on this data ranks `liar` first (96 %); the audit does not trust it. "
         "Of these models `honest` stands best."
     )
 
@@ -258,6 +283,8 @@ def test_the_ranking_is_no_finding_where_accuracy_is_right_or_alone() -> None:
     assert not of_kind("misleading_ranking", liar())
     best = model("best", 0.97, threats=(threat(0.9, 0.8),))
     assert not of_kind("misleading_ranking", liar(), best)
+    tied = model("tied", 0.96, threats=(threat(0.9, 0.8),))
+    assert not of_kind("misleading_ranking", liar(), tied)
     careful = model("careful", 0.97)  # first in accuracy, not first in standing, but not distrusted
     assert not of_kind("misleading_ranking", careful, model("proved", threats=(threat(0.8, 0.7),)))
 

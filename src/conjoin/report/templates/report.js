@@ -1,7 +1,10 @@
 "use strict";
 (() => {
   const curves = JSON.parse(document.getElementById("curves").textContent);
-  const percent = (v) => (100 * v).toFixed(v > 0 && v < 0.1 ? 1 : 0) + " %";
+  // Bounds are rounded so that the words stay true: lower ones down, upper ones up.
+  const tenths = (count) => count / 10 + " %";
+  const atLeast = (v) => tenths(Math.floor(1000 * v + 1e-9));
+  const atMost = (v) => tenths(Math.ceil(1000 * v - 1e-9));
 
   for (const figure of document.querySelectorAll("figure.chart")) {
     const curve = curves[figure.dataset.curve];
@@ -27,7 +30,7 @@
       }
       cross.setAttribute("visibility", "visible");
       readout.textContent = "at eps " + Number(curve.eps[at].toPrecision(3)) + ": " +
-        percent(curve.certified[at]) + " proved, at most " + percent(curve.attacked[at]);
+        atLeast(curve.certified[at]) + " proved, at most " + atMost(curve.attacked[at]);
     };
     const hide = () => {
       at = null;
