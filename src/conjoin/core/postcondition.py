@@ -24,10 +24,11 @@ def outputs_of(meter: Meter, batch: Batch) -> Tensor:
     """
     with torch.no_grad():
         outputs = meter(batch.x)
-    if outputs.ndim != 2 or len(outputs) != len(batch.y):
+    if outputs.ndim != 2 or len(outputs) != len(batch.y) or outputs.shape[1] < 2:
         raise ModelError(
             f"the model returned {describe(outputs)} for {len(batch.y)} examples; expected "
-            "logits of shape (batch, classes)"
+            "logits of shape (batch, classes), of two classes at least (a single sigmoid output z is "
+            "the two logits [0, z])"
         )
     if int(batch.y.max()) >= outputs.shape[1]:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Pictures of a report: maps as PNG, curves as SVG, all inlined.
+"""Pictures of a report: maps as PNG or WebP, curves as SVG, all inlined.
 
 Signed maps use one diverging scale, orange for and purple against, which the colour-blind can tell
 apart and which also differ in a table; each row of maps states its scale.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,22 +17,23 @@ from torch import Tensor
 
 from conjoin.report.schema import Curve
 
-LARGEST_SIDE = 224  # pixels of a stored picture; browsers enlarge
+LARGEST_SIDE = 168  # pixels of a stored picture, as large as the report shows it
+LOSSLESS_SIDE = 64  # small pictures are stored exactly; browsers enlarge them
 
 
 def as_picture(x: Tensor, low: float, high: float) -> str | None:
-    """Return an input as a PNG data URI, or ``None`` if it is no image."""
+    """Return an input as a data URI, or ``None`` if it is no image."""
     plane = _planes(x)
     if plane is None:
         return None
     scaled = ((plane - low) / (high - low)).clip(0, 1) * 255
-    return _png(scaled.round().astype(np.uint8))
+    return _inlined(scaled.round().astype(np.uint8))
 
 
 def as_map(values: Tensor, scale: float) -> str | None:
-    """Return a signed map as a PNG data URI; ``scale`` is the value of full colour."""
+    """Return a signed map as a data URI; ``scale`` is the value of full colour."""
     total = _summed(values)
-    return _png(_coloured(total, scale)) if total.ndim == 2 else None
+    return _inlined(_coloured(total, scale)) if total.ndim == 2 else None
 
 
 def _coloured(total: np.ndarray, scale: float) -> np.ndarray:
@@ -63,12 +65,16 @@ def _planes(x: Tensor) -> np.ndarray | None:
     return None
 
 
-def _png(pixels: np.ndarray) -> str:
+def _inlined(pixels: np.ndarray) -> str:
     picture = Image.fromarray(pixels)
-    picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    kind = "PNG"
+    options: dict[str, Any] = {"optimize": True}
+    if max(picture.size) > LOSSLESS_SIDE:  # a photograph would be 150 kB as PNG
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        kind, options = "WEBP", {"quality": 60}
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def curve_paths(curve: Curve, width: float, height: float) -> dict[str, str]:

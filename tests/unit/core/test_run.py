@@ -202,6 +202,12 @@ def test_labels_beyond_the_outputs_and_wrong_output_shapes_are_named() -> None:
         predict(_Flat(), data)
 
 
+def test_a_single_output_is_refused_with_the_way_out() -> None:
+    model = linear(numbers(1, 64))
+    with pytest.raises(ModelError, match=r"two logits \[0, z\]"):
+        predict(model, examples(4).labelled(torch.zeros(4, dtype=torch.int64)))
+
+
 class _Flat:
     device = torch.device("cpu")
 
