@@ -45,6 +45,7 @@ class TorchModel:
         self._outputs = outputs
         self._carved: dict[Slice, fx.GraphModule | None] = {}
         self._calls: dict[str, int] = {}
+        self._writes: bool | None = None
         self._digest: tuple[object, str] = (None, "")
         self.dtype, self._device = _precision_and_place(module)
 
@@ -61,6 +62,7 @@ class TorchModel:
     def __call__(self, x: Tensor, /) -> Tensor:
         """Return the logits, shape ``(batch, classes)``."""
         self._check_input(x)
+        x = x.clone() if self._writes_input(x) else x
         logits: Tensor = _tiled(lambda padded: self._logits(self.module(padded)), x)
         return logits
 
@@ -83,9 +85,9 @@ class TorchModel:
             self._check_cut(cut, x)
         carved = self._part(where)
         if carved is not None:
-            out = _tiled(lambda a, b: carved(b, a), z, x)
+            out = _tiled(lambda a, b: carved(b, a), z.clone(), x.clone())
             return self._logits(out) if where.stop == OUTPUT else _pick(out, where.stop)
-        value: Tensor = _tiled(lambda a, b: self._hooked(a, b, where), z, x)
+        value: Tensor = _tiled(lambda a, b: self._hooked(a, b, where), z.clone(), x.clone())
         return value
 
     def graph(self) -> fx.GraphModule:
@@ -158,6 +160,16 @@ class TorchModel:
                 f"inputs are {x.dtype} on {x.device}, the model is {self.dtype} on "
                 f"{self._device}; convert one to the other, e.g. x.to(model.dtype)"
             )
+
+    def _writes_input(self, x: Tensor) -> bool:
+        """Tell, once, whether a pass writes into its input: an in-place first layer does."""
+        if self._writes is None:
+            probe = x[:1].detach().clone()
+            before = probe._version
+            with self.held(), torch.no_grad():
+                self.module(probe)
+            self._writes = probe._version != before
+        return self._writes
 
     def _check_cut(self, cut: Cut, x: Tensor) -> None:
         if not cut.module:
@@ -283,14 +295,11 @@ def _pick(raw: Any, cut: Cut) -> Tensor:
 
 
 def _tiled(forward: Callable[..., Any], *tensors: Tensor) -> Any:
-    """Pad the batch to a multiple of ``TILE`` rows, pass forward, cut the padding off.
-
-    The pass gets copies, since an in-place layer would write into the caller's tensors.
-    """
+    """Pad the batch to a multiple of ``TILE`` rows, pass forward, cut the padding off."""
     count = len(tensors[0])
     spare = -count % TILE
     if not spare or not count:
-        return forward(*(t.clone() for t in tensors))
+        return forward(*tensors)
     out = forward(*(torch.cat([t, t[-1:].expand(spare, *t.shape[1:])]) for t in tensors))
     return _rows(out, count)
 

@@ -130,10 +130,13 @@ def _asset(name: str) -> str:
     return resources.files("conjoin.report").joinpath(f"templates/{name}").read_text("utf-8")
 
 
-def _interval(n: Number, write: Callable[[float], str] = percent) -> str:
+def _interval(n: Number, write: Callable[[float], str] = percent) -> Markup:
+    """Write a share, and its interval on a line of its own."""
     if n.low is None or n.high is None:
-        return write(n.value)
-    return f"{write(n.value)} [{100 * n.low:.1f}, {100 * n.high:.1f}]"
+        return Markup(write(n.value))  # noqa: S704 - digits of our own
+    return Markup(  # noqa: S704 - digits of our own
+        f"{write(n.value)}<br><small>[{100 * n.low:.1f}, {100 * n.high:.1f}]</small>"
+    )
 
 
 def _code(sentence: str) -> Markup:
