@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from conjoin.core.dataset import Dataset
 from conjoin.core.meter import Meter
 from conjoin.core.protocols import Attack, Attributor, Batch, Model, Sliceable
 from conjoin.core.quantity import Quantity
@@ -46,6 +47,21 @@ def outputs_of(meter: Meter, batch: Batch) -> Tensor:
 def value_of(meter: Meter, quantity: Quantity, batch: Batch) -> Tensor:
     """Return the quantity of a batch, in a fresh pass."""
     return quantity(outputs_of(meter, batch), batch.y)
+
+
+def check_box(data: Dataset, threat: Ball) -> None:
+    """Refuse inputs that lie outside the threat's box: x itself must be in S(x).
+
+    Raises:
+        DataError: Giving both ranges.
+    """
+    low, high = float(data.x.min()), float(data.x.max())
+    slack = 1e-6 * max(1.0, abs(low), abs(high))
+    if low < threat.bounds[0] - slack or high > threat.bounds[1] + slack:
+        raise DataError(
+            f"inputs span {low:g}..{high:g}, outside the threat's bounds {threat.bounds}; give the "
+            f"range of valid inputs, e.g. {type(threat).__name__}({threat.eps!r}, bounds=(lo, hi))"
+        )
 
 
 def check_candidates(method: Attack, found: Tensor, x: Tensor, threat: Ball) -> None:

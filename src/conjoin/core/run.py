@@ -24,6 +24,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.meter import Meter, known
 from conjoin.core.naming import name_of
 from conjoin.core.postcondition import (
+    check_box,
     check_candidates,
     completeness_gap,
     describe,
@@ -90,7 +91,9 @@ def attack(
     Raises:
         PostconditionError: If the method leaves S(x), returns a non-finite value or another shape.
         ModelError: If the model's outputs are not finite or have another shape.
+        DataError: If an input lies outside the threat's box.
     """
+    check_box(data, threat)
     threat = threat.to(model.device)
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
@@ -137,6 +140,7 @@ def certify(
         PostconditionError: If a bound is NaN or has another shape.
         CapabilityError: If the method cannot bound this model; nothing is ever assumed.
     """
+    check_box(data, threat)
     threat = threat.to(model.device)
     ready = prepared(method, model, data.x[:1])
 

@@ -208,6 +208,17 @@ def test_a_single_output_is_refused_with_the_way_out() -> None:
         predict(model, examples(4).labelled(torch.zeros(4, dtype=torch.int64)))
 
 
+def test_inputs_outside_the_box_are_named_before_any_work() -> None:
+    data = right()
+    wide = replace(data, x=data.x * 255)
+    for act in (
+        lambda: attack(sequential(), wide, PGD(), Linf(0.1), seed=0),
+        lambda: certify(sequential(), wide, Interval(), Linf(0.1)),
+    ):
+        with pytest.raises(DataError, match=r"outside the threat's bounds \(0.0, 1.0\)"):
+            act()
+
+
 class _Flat:
     device = torch.device("cpu")
 
