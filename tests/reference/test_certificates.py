@@ -255,6 +255,49 @@ def test_activations_of_the_residual_network_are_known_to_both() -> None:
         assert bool(certify(model, data, method, L2(1e-4)).certified.any())
 
 
+class Block(nn.Module):
+    """A residual block as it is usually written, with in-place activations and sums."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.relu(self.bn1(self.conv1(x)))
+        h = self.bn2(self.conv2(h))
+        h += x
+        return self.relu(h)
+
+
+def test_a_usual_residual_network_has_sound_bounds() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1),
+        nn.ReLU(inplace=True),
+        Block(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    initialise(module, 2)
+    model, data = TorchModel(module), examples(6).labelled(torch.zeros(6, dtype=torch.int64))
+    data = data.labelled(predict(model, data).argmax(1))
+    eps = 0.02
+    for method in (Interval(), Lipschitz()):
+        lower = certify(model, data, method, Linf(eps)).lower
+        assert bool(lower.isfinite().all())
+        found = attack(model, data, PGD(steps=20), Linf(eps), seed=0)
+        assert bool((lower <= found.value + 1e-5).all())
+    assert float(module[2].bn1.running_var.min()) == 1.0  # type: ignore[union-attr]
+    # The product along the block: x + branch, hence one plus the product of the branch.
+    parts = {bound.name: bound.bound for bound in constants(model, data.x[:1]).layers}
+    norm = 1 / math.sqrt(1 + 1e-5)
+    branch = parts["2.conv1"] * parts["2.conv2"] * norm**2
+    expected = parts["0"] * (1 + branch) / math.sqrt(16)
+    assert constants(model, data.x[:1]).inner == pytest.approx(expected, rel=1e-6)
+
+
 class Shapes(nn.Module):
     """Reshapes to an image, concatenates along channels and along the last axis, views back."""
 

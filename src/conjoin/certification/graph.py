@@ -13,6 +13,7 @@ from conjoin.errors import CapabilityError
 
 ADD: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 CAT: frozenset[Any] = frozenset({torch.cat, torch.concat})
+_VIEWS = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)  # the last two in evaluation
 RESHAPE: frozenset[Any] = frozenset({torch.flatten, torch.reshape, "flatten", "view", "reshape"})
 
 
@@ -29,7 +30,7 @@ def known_graph(model: Model, method: object) -> fx.GraphModule:
         )
     graph = model.graph()
     for node in graph.graph.nodes:
-        if _in_place(graph, node) and any(len(a.users) > 1 for a in _aliases(node)):
+        if _in_place(graph, node) and any(len(a.users) > 1 for a in _aliases(graph, node)):
             raise CapabilityError(
                 f"{node.name} overwrites a value that is used elsewhere, which a graph cannot "
                 "show; write it without in-place operations (inplace=False, x = x + y)"
@@ -45,14 +46,20 @@ def _in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_method" and str(node.target).endswith("_")
 
 
-def _aliases(node: fx.Node) -> list[fx.Node]:
+def _aliases(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
     """List the values that share memory with the one that ``node`` overwrites."""
     found, source = [], node.args[0]
     while isinstance(source, fx.Node):
         found.append(source)
-        shares = source.op == "call_module" or source.target in RESHAPE
-        source = source.args[0] if shares and source.args else None
+        source = source.args[0] if source.args and _shares(graph, source) else None
     return found
+
+
+def _shares(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Tell whether a value is a view of its input, or its input overwritten."""
+    if node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), _VIEWS):
+        return True
+    return node.target in RESHAPE or _in_place(graph, node)
 
 
 def concatenated(node: fx.Node) -> tuple[list[fx.Node], int]:
@@ -83,8 +90,15 @@ def node_shapes(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, tuple[i
                 found[n] = tuple(value.shape[1:])
             return value
 
-    with torch.no_grad():
-        Record(graph).run(example[:1].clone())
+    # In evaluation mode, also outside a driver: a pass must not move running statistics.
+    modes = [(module, module.training) for module in graph.modules()]
+    graph.eval()
+    try:
+        with torch.no_grad():
+            Record(graph).run(example[:1].clone())
+    finally:
+        for module, training in modes:
+            module.training = training
     return found
 
 

@@ -294,17 +294,13 @@ def _conv(layer: nn.Conv2d, box: Box) -> Box:
     return _affine(box, apply, bias, weight[0].numel(), dual)
 
 
-def _average(layer: nn.AvgPool2d, box: Box) -> Box:
+def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, box: Box) -> Box:
     def apply(x: Tensor, absolute: bool) -> Tensor:
         return layer(x)  # type: ignore[no-any-return] # its weights are positive
 
     plain = replace(box, centre=None)
-    return _affine(plain, apply, box.low.new_zeros(()), _area(layer), None)
-
-
-def _area(layer: nn.AvgPool2d) -> int:
-    size = layer.kernel_size
-    return size * size if isinstance(size, int) else math.prod(size)
+    terms = math.prod(box.low.shape[2:])  # no window has more
+    return _affine(plain, apply, box.low.new_zeros(()), terms, None)
 
 
 def _batch_norm(layer: Any, box: Box) -> Box:
@@ -361,6 +357,7 @@ _RULES: dict[type[nn.Module], Callable[[Any, Box], Box]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
     nn.AvgPool2d: _average,
+    nn.AdaptiveAvgPool2d: _average,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     Normalise: _normalise,

@@ -215,6 +215,12 @@ def _average_norm(layer: nn.AvgPool2d, size: tuple[int, ...]) -> float:
     return math.sqrt(_pool_overlap(layer) / math.prod(_pair(layer.kernel_size)))
 
 
+def _global_average_norm(layer: nn.AdaptiveAvgPool2d, size: tuple[int, ...]) -> float:
+    if layer.output_size not in (1, (1, 1)):
+        raise CapabilityError(f"no bound is known for {layer}; expected AdaptiveAvgPool2d(1)")
+    return 1 / math.sqrt(size[1] * size[2]) * (1 + 1e-12)
+
+
 def _batch_norm(layer: Any, size: tuple[int, ...]) -> float:
     if layer.running_var is None:
         raise CapabilityError(
@@ -231,6 +237,7 @@ _RULES: dict[type[nn.Module], _Rule] = {
     nn.Linear: lambda layer, size: matrix_norm(layer.weight),
     nn.Conv2d: lambda layer, size: convolution_norm(layer, (size[0], size[1], size[2])),
     nn.AvgPool2d: _average_norm,
+    nn.AdaptiveAvgPool2d: _global_average_norm,
     nn.MaxPool2d: lambda layer, size: math.sqrt(_pool_overlap(layer)),
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
