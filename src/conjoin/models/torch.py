@@ -197,7 +197,7 @@ class TorchModel:
                 lambda *_: seen.append(None)
             )
             try:
-                with torch.no_grad():
+                with self.held(), torch.no_grad():
                     _tiled(lambda padded: self._logits(self.module(padded)), x[:1])
             finally:
                 handle.remove()
