@@ -186,6 +186,15 @@ def test_unknown_layers_are_refused_never_one(layer: nn.Module) -> None:
             certify(model, data, method, L2(0.1))
 
 
+def test_a_pool_with_a_divisor_of_its_own_is_refused() -> None:
+    # A negative divisor turns the average round: its weights are no longer positive.
+    pool = nn.AvgPool2d(2, divisor_override=-4)
+    model = TorchModel(nn.Sequential(pool, nn.Flatten(), nn.Linear(16, 5)))
+    for method in (Interval(), Lipschitz()):
+        with pytest.raises(CapabilityError, match="divisor_override"):
+            certify(model, examples(2), method, L2(0.1))
+
+
 class Overwrites(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = x + 0.0

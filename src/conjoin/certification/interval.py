@@ -295,6 +295,9 @@ def _conv(layer: nn.Conv2d, box: Box) -> Box:
 
 
 def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, box: Box) -> Box:
+    if getattr(layer, "divisor_override", None):
+        raise CapabilityError(f"no interval bound is known for {layer}; leave divisor_override out")
+
     def apply(x: Tensor, absolute: bool) -> Tensor:
         return layer(x)  # type: ignore[no-any-return] # its weights are positive
 

@@ -23,8 +23,8 @@ def sweep(
 ) -> dict[str, Tensor]:
     """Find each example's nearest adversarial input: attack at eps, then halve an interval.
 
-    The first method attacks at eps, and its verdict is the reported one; the second, cheaper, looks
-    for nearer adversarial inputs and, at the largest radius, for those that withstood the first.
+    The first method attacks at eps; the second, cheaper, looks for nearer adversarial inputs and, at
+    the largest radius, for those that withstood the first. What either finds within eps counts.
     The interval runs from the largest radius that withstood to the smallest distance found; what
     withstood at eps is next tried at the largest radius. Every distance found is an upper bound,
     also where a smaller radius withstood: an attack that fails proves nothing.
