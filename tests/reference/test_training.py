@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import examples, numbers
+from conftest import examples, numbers, sequential
 from torch import nn
 from torch.nn import functional
 
@@ -25,14 +25,8 @@ from conjoin.training import Adversarial, GloRo, Recipe, Standard, fit
 
 
 def network(seed: int = 0) -> nn.Sequential:
-    made = nn.Sequential(
-        nn.Conv2d(1, 4, 3, stride=2, padding=1),
-        MinMax(),
-        nn.Flatten(),
-        nn.Linear(64, 16),
-        MinMax(),
-        nn.Linear(16, 5),
-    )
+    made = sequential(seed).module
+    assert isinstance(made, nn.Sequential)
     initialise(made, seed, orthogonal=True)
     return made
 
