@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
 from conjoin.data import fashion_mnist, marked
 from conjoin.models.torch import TorchModel
@@ -22,6 +23,20 @@ torch.set_num_threads(1)  # two test processes share the machine
 def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Standard normal numbers, a pure function of seed and shape."""
     return Streams.of(seed, torch.arange(1)).normal(*shape, dtype=dtype)[0]
+
+
+def batch_of(x: torch.Tensor, aim: torch.Tensor | None = None) -> Batch:
+    """Inputs as a batch, aimed at class 0 if nothing else is said."""
+    aim = torch.zeros(len(x), dtype=torch.int64) if aim is None else aim
+    return Batch(x, aim, Streams.of(0, torch.arange(len(x))))
+
+
+def biased(module: nn.Module, seed: int) -> None:
+    """Give every bias a value, so that gradients are not constant along a path from zero."""
+    with torch.no_grad():
+        for number, (name, value) in enumerate(module.named_parameters()):
+            if name.endswith("bias"):
+                value.copy_(0.3 * numbers(*value.shape, seed=1000 * seed + number))
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +87,7 @@ def residual(seed: int = 0, dtype: torch.dtype = torch.float32) -> TorchModel:
     """The residual network with seeded weights, on inputs of shape (1, 8, 8)."""
     module = Residual()
     initialise(module, seed)
+    biased(module, seed)
     return TorchModel(module.to(dtype))
 
 
@@ -86,6 +102,7 @@ def sequential(seed: int = 0, dtype: torch.dtype = torch.float32) -> TorchModel:
         nn.Linear(16, 5),
     )
     initialise(module, seed)
+    biased(module, seed)
     return TorchModel(module.to(dtype))
 
 

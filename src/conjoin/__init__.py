@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from conjoin.core.ball import L1, L2, Linf
     from conjoin.core.dataset import Dataset
     from conjoin.core.quantity import Contrast, given, log_likelihood, logit, margin, predicted
     from conjoin.core.run import Run, attack, attribute, certify, predict, score
     from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
-    from conjoin.core.threat import L1, L2, Linf
     from conjoin.models.wrap import wrap
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOMES = {
     ),
     "conjoin.core.run": ("Run", "attack", "attribute", "certify", "predict", "score"),
     "conjoin.core.slice": ("INPUT", "OUTPUT", "Cut", "Side", "Slice"),
-    "conjoin.core.threat": ("L1", "L2", "Linf"),
+    "conjoin.core.ball": ("L1", "L2", "Linf"),
     "conjoin.models.wrap": ("wrap",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}

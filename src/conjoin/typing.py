@@ -4,14 +4,15 @@
 ``*input`` over the axes of one example; ``*hidden`` over those of an inner activation.
 """
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
-Inputs = Float[Tensor, "batch *input"]
+Inputs = Num[Tensor, "batch *input"]
 Outputs = Float[Tensor, "batch classes"]
 Hidden = Float[Tensor, "batch *hidden"]
 Labels = Int[Tensor, "batch"]
+Aims = Int[Tensor, "batch *aim"]
 PerExample = Float[Tensor, "batch"]
 Flags = Bool[Tensor, "batch"]
 
-__all__ = ["Flags", "Hidden", "Inputs", "Labels", "Outputs", "PerExample"]
+__all__ = ["Aims", "Flags", "Hidden", "Inputs", "Labels", "Outputs", "PerExample"]

@@ -5,32 +5,38 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from dataclasses import is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import examples, residual
+from conftest import examples, residual, sequential
+from torch import Tensor
 
 import conjoin
-from conjoin import attacks, attribution, certification, metrics
-from conjoin.core.run import Run, attack, attribute, certify, predict, score
-from conjoin.core.threat import L1, L2, Linf
+from conjoin import attacks, attribution, certification, metrics, testing
+from conjoin.core.ball import L1, L2, Linf
+from conjoin.core.protocols import Batch, Model
+from conjoin.core.quantity import Quantity
+from conjoin.core.result import Bounds, Claim
+from conjoin.core.run import predict
+from conjoin.core.slice import Slice
+from conjoin.core.threat import Threat
+from conjoin.errors import PostconditionError
 from conjoin.report.render import references
+from conjoin.testing import ContractError
 
-THREATS = (Linf(0.05), L2(0.5), L1(2.0))
 SPECIAL = {
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
     "PGD": lambda: attacks.PGD(steps=5),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Influence": attribution.saliency,
-    "MassInside": lambda: metrics.MassInside(torch.ones(1, 8, 8, dtype=torch.bool)),
+    "MassInside": lambda: metrics.MassInside(torch.eye(8, dtype=torch.bool)[None, None]),
     "RankStability": lambda: metrics.RankStability(Linf(0.05)),
     "TopStability": lambda: metrics.TopStability(Linf(0.05)),
-    "CompletenessGap": metrics.CompletenessGap,
 }
-NOT_METHODS = {"Constants", "certified_radius"}
+NOT_METHODS = {"Constants", "certified_radius", "explained"}
 
 
 def methods(package: object) -> list[object]:
@@ -38,61 +44,147 @@ def methods(package: object) -> list[object]:
     return [pytest.param(SPECIAL.get(n) or getattr(package, n), id=n) for n in names]
 
 
-def data() -> object:
-    some = examples(10)
-    return some.labelled(predict(residual(), some).argmax(1))
-
-
 @pytest.mark.parametrize("make", methods(attacks))
-@pytest.mark.parametrize("threat", THREATS, ids=str)
-def test_attacks(make: object, threat: object) -> None:
-    model, some, method = residual(), data(), make()  # type: ignore[operator]
-    found = attack(model, some, method, threat, seed=1)
-    assert bool((found.value <= found.clean).all())
-    small = attack(model, some, method, threat, seed=1, run=Run(batch_size=3))
-    assert torch.equal(found.inputs, small.inputs)
-    assert found.provenance.method == repr(method)
+def test_attacks(make: object) -> None:
+    testing.check_attack(make())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("make", methods(certification))
-@pytest.mark.parametrize("threat", THREATS, ids=str)
-def test_certifiers(make: object, threat: object) -> None:
-    model, some, method = residual(), data(), make()  # type: ignore[operator]
-    found = certify(model, some, method, threat)
-    reached = attack(model, some, attacks.PGD(steps=5), threat, seed=0)
-    assert bool((found.lower <= reached.value + 2e-5).all())
-    small = certify(model, some, method, threat, run=Run(batch_size=3))
-    assert torch.allclose(found.lower, small.lower, atol=1e-6)
-    wider = certify(model, some, method, threat.at(threat.eps * 2))
-    assert bool((wider.lower <= found.lower + 1e-6).all())
+def test_certifiers(make: object) -> None:
+    testing.check_certifier(make())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("make", methods(attribution))
 def test_attributions(make: object) -> None:
-    model, some, method = residual(), data(), make()  # type: ignore[operator]
-    found = attribute(model, some, method, seed=1)
-    assert found.values.shape == some.x.shape  # type: ignore[attr-defined]
-    small = attribute(model, some, method, seed=1, run=Run(batch_size=3))
-    assert torch.equal(found.values, small.values)
+    testing.check_attributor(make())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("make", methods(metrics))
 def test_metrics(make: object) -> None:
-    model, some, metric = residual(), data(), make()  # type: ignore[operator]
-    method = attribution.integrated_gradients()
-    found = score(model, some, method, metric, seed=1)
-    small = score(model, some, method, metric, seed=1, run=Run(batch_size=3))
-    assert torch.equal(found.values, small.values)
+    by = attribution.integrated_gradients()
+    testing.check_metric(make(), by)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "threat",
+    [Linf(0.05), L2(0.5), L1(2.0), Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)],
+    ids=str,
+)
+def test_threats(threat: Threat) -> None:
+    testing.check_threat(threat)
+
+
+def test_models() -> None:
+    for model in (residual(), sequential(), residual(dtype=torch.float64)):
+        testing.check_model(model, examples(6, dtype=model.dtype))
 
 
 @pytest.mark.parametrize("package", [attacks, attribution, certification, metrics])
-def test_methods_are_frozen_values_that_cite_a_known_paper(package: object) -> None:
+def test_methods_cite_a_known_paper(package: object) -> None:
     for parameter in methods(package):
-        method = parameter.values[0]()  # type: ignore[attr-defined]
-        assert is_dataclass(method) and type(method).__dataclass_params__.frozen
-        assert repr(method) and hash(method) is not None
-        key = method.reference
+        key = parameter.values[0]().reference  # type: ignore[attr-defined]
         assert (key == "" and parameter.id == "BestOf") or key in references()  # type: ignore[attr-defined]
+
+
+# The checks themselves: each finds a method that breaks its contract.
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A method of every kind that does nothing, to be spoilt."""
+
+    needs = Model
+    where = Slice()
+
+    def ends(self, model: Model, batch: Batch, /) -> None:
+        """Promise nothing."""
+
+
+class _Idle(_Method):
+    def __call__(self, model: Model, batch: Batch, *_: object) -> Tensor:
+        return batch.x.clone()
+
+
+class _Company(_Method):
+    """Its answer for an example depends on the whole batch."""
+
+    def __call__(self, model: Model, batch: Batch, *_: object) -> Tensor:
+        return batch.x + 1e-3 * len(batch)
+
+
+class _Address(_Idle):
+    def __repr__(self) -> str:
+        return object.__repr__(self)
+
+
+@dataclass
+class _Thawed:
+    needs = Model
+    where = Slice()
+
+    def __call__(self, model: Model, batch: Batch, *_: object) -> Tensor:
+        return batch.x
+
+    def ends(self, model: Model, batch: Batch, /) -> None:
+        """Promise nothing."""
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """A certifier that claims a value."""
+
+    share: float
+    claim: Claim = Claim.SOUND_DEPLOYED
+
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        value = quantity(model(batch), batch.aim)
+        return Bounds(value - self.share * value.abs(), self.claim)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [(_Idle(), "never lowered"), (_Address(), "prints an address")],
+)
+def test_check_attack_finds_a_broken_attack(method: object, reason: str) -> None:
+    with pytest.raises((ContractError, PostconditionError), match=reason):
+        testing.check_attack(method, threats=(Linf(0.05),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [(_Company(), "batches of"), (_Thawed(), "not frozen")],
+)
+def test_check_attributor_finds_a_broken_attributor(method: object, reason: str) -> None:
+    with pytest.raises((ContractError, PostconditionError), match=reason):
+        testing.check_attributor(method)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [(_Claims(0.0), "went below"), (_Claims(0.001), "went below"), (_Claims(0.9), "operation")],
+)
+def test_check_certifier_finds_a_broken_certifier(method: _Claims, reason: str) -> None:
+    with pytest.raises(ContractError, match=reason):
+        testing.check_certifier(method, threats=(Linf(0.05 if method.share < 0.1 else 1e-4),))
+
+
+def test_check_model_finds_a_model_that_looks_at_the_batch() -> None:
+    class Centred(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.flatten(1)[:, :5]
+            return flat - flat.mean(0)
+
+    with pytest.raises(ContractError, match=r"company|order"):
+        testing.check_model(conjoin.wrap(Centred()), examples(6))
+
+
+def test_check_threat_finds_a_set_that_samples_beyond_itself() -> None:
+    class Leaks(Linf):
+        def sample(self, x: Tensor, rng: object) -> Tensor:
+            return x + 2 * self.radius(x).to(x.dtype).reshape(-1, 1, 1, 1)
+
+    with pytest.raises(ContractError, match="does not hold"):
+        testing.check_threat(Leaks(0.05))
 
 
 def test_every_public_name_of_the_package_loads_and_is_documented() -> None:
@@ -123,3 +215,10 @@ def test_modules_import_no_optional_framework() -> None:
         assert not re.search(
             r"^\s*(?:from|import) (jax|tensorflow|keras|torchvision)\b", text, re.M
         )
+
+
+def test_the_examples_of_the_checks_are_as_they_say() -> None:
+    model = testing.example_model()
+    data = testing.example_data(model)
+    assert torch.equal(predict(model, data).argmax(1), data.y)
+    assert bool(((data.x > 0) & (data.x < 1)).all())

@@ -208,7 +208,7 @@ def test_without_a_folder_a_new_one_is_named_by_the_time(
 # As a user sees it, in a process of its own
 
 
-def waited(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+def waited(condition: Callable[[], bool], seconds: float = 300.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -217,23 +217,60 @@ def waited(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     return False
 
 
+# Lets Ctrl-C reach the child, also where this process was started with it ignored (nohup, &).
+INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+# The run waits for the signal by construction: once a unit is finished, a pass goes on for ever,
+# until the file `go` is there.
+PATIENT = """
+import time
+from pathlib import Path
+from torch import nn
+
+class Patient(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(784, 10)
+        nn.init.orthogonal_(self.head.weight, generator=__import__("torch").Generator().manual_seed(0))
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x):
+        if any(Path("run").glob("work/predict/*/*.safetensors")) and not Path("go").exists():
+            Path("waits").touch()
+            time.sleep(3600)
+        return self.head(x.flatten(1))
+"""
+
+
 def test_ctrl_c_is_answered_and_the_run_goes_on_to_the_same_result(
-    conjoin: Command, tmp_path: Path
+    conjoin: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
         **SMALL,
-        "models": ["adversarial"],
+        "models": ["patient:Patient"],
         "threats": ["linf:0.05"],
         "limit": 110,
-        "rounds": 2,
         "certify": {"methods": []},
-        "attack": {"steps": 10},
     }
     plan: AuditPlan = make_plan(settings)
     (tmp_path / "plan.toml").write_text(tomli_w.dumps(settings))
+    (tmp_path / "patient.py").write_text(PATIENT)
     folder = tmp_path / "run"
     process = subprocess.Popen(
-        [*CONJOIN, "audit", "--plan", "plan.toml", "--out", str(folder)],
+        [
+            sys.executable,
+            "-c",
+            INTERRUPTIBLE,
+            *CONJOIN,
+            "audit",
+            "--plan",
+            "plan.toml",
+            "--out",
+            str(folder),
+        ],
         cwd=tmp_path,
         env=ALONE,
         stdout=subprocess.PIPE,
@@ -241,9 +278,9 @@ def test_ctrl_c_is_answered_and_the_run_goes_on_to_the_same_result(
         text=True,
     )
     try:
-        begun = waited(lambda: len(list(folder.glob("work/predict/*/*.safetensors"))) >= 1)
+        begun = waited(lambda: (tmp_path / "waits").exists() or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert begun, err
@@ -254,6 +291,9 @@ def test_ctrl_c_is_answered_and_the_run_goes_on_to_the_same_result(
     for unit in (folder / "work").rglob("*.safetensors"):
         assert load_file(unit), "whole"
 
+    (tmp_path / "go").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     done = conjoin("audit", "--resume", folder)
     assert done.code == 0
     audit(plan, Workspace.create(tmp_path / "whole", plan))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from conjoin.attacks import PGD, Closest
 from conjoin.certification import Interval, Lipschitz, certified_radius
+from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.quantity import Contrast, logit, margin
 from conjoin.core.run import attack, certify, predict
-from conjoin.core.threat import L1, L2, Ball, Linf
 from conjoin.models.torch import TorchModel
 
 KINDS = {"linf": (Linf, 0.1), "l2": (L2, 1.0), "l1": (L1, 8.0)}

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from conjoin.core import projection
+from conjoin.core.exact import holds
 from conjoin.core.random import Streams
 
-NORMS = {"linf": torch.inf, "l2": 2, "l1": 1}
+NORMS = {"l2": 2, "l1": 1}
+RULES = {"l2": projection.EUCLIDEAN, "l1": projection.SUM}
 
 
 def case(seed: int, count: int, size: int, eps: float) -> tuple[torch.Tensor, ...]:
@@ -21,6 +23,12 @@ def case(seed: int, count: int, size: int, eps: float) -> tuple[torch.Tensor, ..
     x = draws.fold(1).uniform(size, dtype=torch.float64)
     x = torch.where(x < 0.2, 0.0, torch.where(x > 0.8, 1.0, x))
     return d, torch.full((count,), eps, dtype=torch.float64), -x, 1 - x
+
+
+def project(
+    name: str, d: torch.Tensor, eps: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+) -> torch.Tensor:
+    return projection.nearest(RULES[name], d, torch.zeros_like(d), (low, high), eps)
 
 
 cases = st.tuples(
@@ -33,16 +41,14 @@ cases = st.tuples(
 @settings(max_examples=150, deadline=None)
 def test_inside_idempotent_and_identity_within(name: str, drawn: tuple[int, ...]) -> None:
     d, eps, low, high = case(*drawn)
-    project = getattr(projection, name)
-    p = project(d, eps, low, high)
-    length = torch.linalg.vector_norm(p, ord=NORMS[name], dim=1)
-    assert bool((length <= eps * (1 + 1e-12) + 1e-14).all())
+    p = project(name, d, eps, low, high)
+    assert bool(holds(p, torch.zeros_like(p), eps, NORMS[name]).all())
     assert bool((p >= low).all() and (p <= high).all())
-    assert torch.allclose(project(p, eps, low, high), p, atol=1e-10)
+    assert torch.equal(project(name, p, eps, low, high), p)
     feasible = (torch.linalg.vector_norm(d, ord=NORMS[name], dim=1) <= eps) & (
         (d >= low) & (d <= high)
     ).all(1)
-    assert torch.allclose(p[feasible], d[feasible], atol=1e-12)
+    assert torch.equal(p[feasible], d[feasible])
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -51,10 +57,9 @@ def test_inside_idempotent_and_identity_within(name: str, drawn: tuple[int, ...]
 def test_no_feasible_point_is_nearer(name: str, drawn: tuple[int, ...]) -> None:
     # For a convex set p is the projection iff <d - p, z - p> <= 0 for every z in the set.
     d, eps, low, high = case(*drawn)
-    project = getattr(projection, name)
-    p = project(d, eps, low, high)
+    p = project(name, d, eps, low, high)
     for other in range(20):
-        z = project(case(drawn[0] + 1 + other, *drawn[1:])[0] * 2, eps, low, high)
+        z = project(name, case(drawn[0] + 1 + other, *drawn[1:])[0] * 2, eps, low, high)
         assert float(((d - p) * (z - p)).sum(1).max()) <= 1e-8
 
 
@@ -62,7 +67,7 @@ def test_no_feasible_point_is_nearer(name: str, drawn: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_agrees_with_a_general_solver(name: str, seed: int) -> None:
     d, eps, low, high = case(seed, 1, 5, 0.6)
-    p = getattr(projection, name)(d, eps, low, high)[0].numpy()
+    p = project(name, d, eps, low, high)[0].numpy()
     target, room = d[0].numpy(), list(zip(low[0].numpy(), high[0].numpy(), strict=True))
     if name == "l2":
         inside = {"type": "ineq", "fun": lambda v: 0.36 - v @ v}
@@ -84,11 +89,24 @@ def test_agrees_with_a_general_solver(name: str, seed: int) -> None:
     assert abs(((p - target) ** 2).sum() - ((found - target) ** 2).sum()) < 1e-6
 
 
-def test_large_images_stay_inside_in_single_precision() -> None:
-    draws = Streams.of(0, torch.arange(8))
-    x, d = draws.uniform(3, 32, 32), draws.normal(3, 32, 32)
-    for name, eps in (("linf", 0.1), ("l2", 2.0), ("l1", 20.0)):
-        p = getattr(projection, name)(d, torch.full((8,), eps), -x, 1 - x)
-        length = torch.linalg.vector_norm(p.double().flatten(1), ord=NORMS[name], dim=1)
-        assert float(length.max()) <= eps * (1 + 1e-5)
-        assert float(length.min()) >= eps * (1 - 1e-4)  # the nearest point lies on the sphere
+@pytest.mark.parametrize(("name", "eps"), [("l2", 2.0), ("l1", 20.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_images_lose_a_few_units_in_the_last_place(
+    name: str, eps: float, dtype: torch.dtype
+) -> None:
+    draws = Streams.of(0, torch.arange(4))
+    x, d = (
+        draws.uniform(3 * 32 * 32, dtype=dtype),
+        draws.normal(3 * 32 * 32, dtype=dtype),
+    )
+    p = projection.nearest(
+        RULES[name],
+        x + d,
+        x,
+        (torch.zeros_like(x), torch.ones_like(x)),
+        torch.full((4,), eps, dtype=torch.float64),
+    )
+    length = torch.linalg.vector_norm(p.double() - x.double(), ord=NORMS[name], dim=1)
+    assert float(length.max()) <= eps
+    # The nearest point lies on the sphere; 3,000 roundings and the sum's error bound are given away.
+    assert float(length.min()) >= eps * (1 - 16 * torch.finfo(dtype).eps - 1e-12)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
-from conftest import examples, linear, numbers, residual
+from conftest import batch_of, examples, linear, numbers, residual
 from scipy import stats
 from torch import nn
 
 from conjoin.attribution import integrated_gradients, saliency
+from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
-from conjoin.core.distribution import Constant, Midpoint, Trapezoid
+from conjoin.core.distribution import Constant, Midpoint, Panels
 from conjoin.core.run import Run, attribute, predict, score
-from conjoin.core.threat import Linf
 from conjoin.errors import CapabilityError
 from conjoin.metrics import (
     CompletenessGap,
@@ -61,7 +62,7 @@ def slow_curve(
         z = torch.zeros_like(flat) if insert else flat.clone()
         for i in order[:count]:
             z[i] = flat[i] if insert else 0.0
-        heights.append(float(model(z.reshape(1, *x.shape)).softmax(1)[0, y]))
+        heights.append(float(model(batch_of(z.reshape(1, *x.shape))).softmax(1)[0, y]))
     return sum((a + b) / 2 for a, b in pairwise(heights)) / steps
 
 
@@ -105,8 +106,8 @@ def test_channels_of_a_pixel_go_together() -> None:
 
 
 def test_mass_inside_is_the_share_of_the_magnitude() -> None:
-    region = torch.zeros(1, 8, 8, dtype=torch.bool)
-    region[:, :2] = True
+    region = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    region[..., :2, :] = True
     values = torch.zeros(2, 1, 8, 8)
     values[0, 0, 0, 0], values[0, 0, 5, 5] = -3.0, 1.0
     got = score(residual(), examples(2), saliency(), MassInside(region), seed=0, values=values)
@@ -131,14 +132,14 @@ def test_completeness_gap_by_hand_and_where_none_is_promised() -> None:
     raw = integrated_gradients(Constant(0.5), Midpoint(3))
     found = attribute(model, data, raw, seed=0)
     top = found.target
-    change = (predict(model, data) - model(torch.full_like(data.x, 0.5)).detach()).gather(
-        1, top[:, None]
-    )[:, 0]
+    change = (
+        predict(model, data) - predict(model, replace(data, x=torch.full_like(data.x, 0.5)))
+    ).gather(1, top[:, None])[:, 0]
     expected = (found.gap / change).abs()
     got = score(model, data, raw, CompletenessGap(), seed=0).values
     assert torch.allclose(got, expected, atol=1e-5)
     assert float(got.max()) > 1e-3
-    exact = integrated_gradients(Constant(0.5), Trapezoid(3))
+    exact = integrated_gradients(Constant(0.5), Panels(3))
     assert float(score(model, data, exact, CompletenessGap(), seed=0).values.max()) < 1e-5
     with pytest.raises(CapabilityError, match="promises no completeness"):
         score(model, data, saliency(), CompletenessGap(), seed=0)

@@ -10,12 +10,13 @@ from torch.nn import functional
 
 from conjoin.attacks import PGD
 from conjoin.certification import Lipschitz
-from conjoin.certification.norms import convolution_norm, matrix_norm
+from conjoin.certification.norms import matrix_norm, operator_norm
+from conjoin.core.ball import L2, Linf
+from conjoin.core.operator import Convolution
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import log_likelihood
 from conjoin.core.random import Streams
 from conjoin.core.run import certify, predict
-from conjoin.core.threat import L2, Linf
 from conjoin.errors import ModelError
 from conjoin.models.torch import TorchModel
 from conjoin.nn import MinMax, Normalise
@@ -75,7 +76,9 @@ def test_power_iteration_approaches_the_norms_from_below() -> None:
     net = network(3)
     norms = PowerIteration(net, torch.zeros(1, 1, 8, 8))
     truth = [
-        convolution_norm(net[0], (1, 8, 8)),  # type: ignore[arg-type]
+        operator_norm(
+            Convolution(net[0].weight.detach().double(), (1, 8, 8), (2, 2), (1, 1), (1, 1))
+        ),
         matrix_norm(net[3].weight),
         matrix_norm(net[5].weight),
     ]
@@ -93,9 +96,9 @@ def test_gloro_is_the_cross_entropy_with_the_certificate_as_a_class() -> None:
     loss = objective(net, part, 1.0)
     logits = net(part.x)
     model = TorchModel(net)
-    constants = Lipschitz().prepare(model, part.x).constants
+    constants = Lipschitz().prepare(model, part).constants
     expected = []
-    for z, label in zip(logits, part.y, strict=True):
+    for z, label in zip(logits, part.aim, strict=True):
         j = int(z.argmax())
         bottom = max(
             float(z[k].detach()) + eps * float(constants.pairs[j, k]) for k in range(5) if k != j

@@ -1,8 +1,8 @@
 """From an adversarial input to one nearer the boundary: bisection on the segment to x.
 
-Points of the segment from x to z lie in S(x), which is convex, so this is an attack like any other;
-it trades confidence for distance. The distance found is an *upper* bound on that of the nearest
-decision boundary.
+Only points of S(x) are taken (where it is convex, that is the whole segment), so this is an attack
+like any other; it trades confidence for distance. The distance found is an *upper* bound on that of
+the nearest decision boundary.
 
 Reference: brendel2018, section 2 (binary search towards the boundary).
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Quantity
-from conjoin.core.threat import Ball
+from conjoin.core.threat import Threat
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +33,23 @@ class Closest:
     attack: Attack
     steps: int = 8
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
         """Return the last fooled point of each segment; others as the attack left them."""
         found = self.attack(model, batch, threat, quantity)
         with torch.no_grad():
-            fooled = (quantity(model(found), batch.y) <= 0).nonzero()[:, 0]
+            fooled = (quantity(model(batch.at(found)), batch.aim) <= quantity.goal).nonzero()[:, 0]
             if len(fooled) == 0:
                 return found
-            x, z, y = batch.x[fooled], found[fooled], batch.y[fooled]
+            part, near_by, z = batch.rows(fooled), threat.rows(fooled), found[fooled]
+            x = part.x
             near = torch.zeros(len(fooled), dtype=x.dtype, device=x.device)
             far = torch.ones_like(near)
             best = z
             for _ in range(self.steps):
                 middle = (near + far) / 2
                 point = x + middle.reshape(-1, *[1] * (x.ndim - 1)) * (z - x)
-                still = quantity(model(point), y) <= 0
+                still = quantity(model(part.at(point)), part.aim) <= quantity.goal
+                still &= near_by.contains(point, x)  # rounding must not lead out of it
                 near, far = torch.where(still, near, middle), torch.where(still, middle, far)
                 best = torch.where(still.reshape(-1, *[1] * (x.ndim - 1)), point, best)
         return found.index_copy(0, fooled, best)

@@ -10,16 +10,24 @@ Reference: madry2018, section 2; goodfellow2015, section 4 (one step).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Model
-from conjoin.core.quantity import Quantity, log_likelihood, value_and_gradient
-from conjoin.core.threat import Ball
-from conjoin.errors import PlanError
+from conjoin.core.quantity import Quantity, Question, log_likelihood
+from conjoin.core.threat import Graded, Projectable, Threat
+from conjoin.errors import CapabilityError, PlanError
+
+LEAVING = 0.125  # of the points must have reached the goal before the batch is copied without them
+
+
+@runtime_checkable
+class Steppable(Projectable, Graded, Protocol):
+    """A set that can be stepped in: it projects, and has a radius to take steps of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class PGD:
     step_size: float = 0.1
     restarts: int = 1
     random_start: bool = True
-    surrogate: Quantity | None = None
+    surrogate: Question | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
@@ -54,68 +62,109 @@ class PGD:
         shown += [] if self.surrogate is None else [f"surrogate={name_of(self.surrogate)}"]
         return f"PGD({', '.join(shown)})"
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
-        """Return the point with the least quantity seen, per example."""
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
+        """Return the point with the least quantity seen, per example.
+
+        Raises:
+            CapabilityError: If nothing can be projected onto the threat, it has no finite radius, or
+                the model or its inputs have no gradient.
+        """
+        if not isinstance(threat, Steppable):
+            raise CapabilityError(
+                f"{self!r} steps inside a set that it can project onto, of a given radius; {threat} "
+                "tells neither. Attacks that only sample the set apply to it"
+            )
+        if not bool(threat.radius(batch.x).isfinite().all()):
+            raise CapabilityError(
+                f"{self!r} takes steps that are a share of the radius, which is infinite; give the "
+                "radius of interest, e.g. the width of the box"
+            )
         best = batch.x.clone()
-        least = torch.full_like(batch.x.flatten(1)[:, 0], torch.inf)
+        least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
         for restart in range(self.restarts):
-            standing = (least > 0).nonzero()[:, 0]
+            standing = (least > quantity.goal).nonzero()[:, 0]
             if len(standing) == 0:
                 break
-            part = threat.rows(standing)
-            value, z = self._descend(model, batch.rows(standing), part, quantity, restart)
+            part = batch.rows(standing)
+            value, z = self._descend(model, part, threat.rows(standing), quantity, restart)
             better = value < least[standing]
             least[standing[better]], best[standing[better]] = value[better], z[better]
         return best
 
     def _descend(
-        self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, restart: int
+        self, model: Model, batch: Batch, threat: Steppable, quantity: Quantity, restart: int
     ) -> tuple[Tensor, Tensor]:
-        """Run one restart; points leave the batch as soon as they fall."""
-        descended = self.surrogate or quantity
-        best, least = batch.x.clone(), torch.full_like(batch.x.flatten(1)[:, 0], torch.inf)
-        alive = torch.arange(len(best), device=best.device)
-        x, y = batch.x, batch.y
-        z = threat.sample(x, batch.rng.fold(restart)) if self.random_start else x.clone()
-        length = self.step_size * threat.radius(x).reshape(-1, *[1] * (x.ndim - 1))
-        for step in range(self.steps + 1):
-            if step == self.steps:
-                with torch.no_grad():
-                    value = quantity(model(z), y)
-            elif self.surrogate is None:
-                value, gradient = value_and_gradient(model, quantity, z, y)
-            else:
-                value, gradient = _with_surrogate(model, quantity, descended, z, y)
-            better = value < least[alive]
-            least[alive] = torch.where(better, value, least[alive])
-            best[alive[better]] = z[better]
-            if step == self.steps:
-                break
-            keep = value > 0
-            if not bool(keep.all()):
-                if not bool(keep.any()):
-                    break
-                alive, threat = alive[keep], threat.rows(keep)
-                x, y, z, length, gradient = x[keep], y[keep], z[keep], length[keep], gradient[keep]
-            z = threat.project(z + length * threat.steepest(-gradient, z), x)
-        return least, best
+        """Run one restart; points rest as soon as they reach the goal, and leave in bulk."""
+        x = batch.x
+        rng = batch.rng.fold("restart").fold(restart)
+        drawn = self.random_start and x.is_floating_point()  # tokens: refused by their gradient
+        z = threat.sample(x, rng) if drawn else x.clone()
+        length = self.step_size * threat.radius(x).reshape(-1, *[1] * (z.ndim - 1)).to(x.dtype)
+        found = _Found.at(x)
+        for _ in range(self.steps):
+            outputs, value, gradient = outputs_and_gradient(
+                model, self.surrogate or quantity, batch.at(z)
+            )
+            if self.surrogate is not None:
+                value = quantity(outputs, batch.aim)
+            open_ = found.see(z, value, quantity.goal)
+            left = int(open_.sum())  # the one wait for the device in a step
+            if left == 0:
+                return found.whole()
+            if left <= len(z) * (1 - LEAVING):
+                keep = open_.nonzero()[:, 0]
+                found.leave(keep)
+                threat, batch = threat.rows(keep), batch.rows(keep)
+                z, length, gradient = z[keep], length[keep], gradient[keep]
+            z = threat.project(z + length * threat.steepest(-gradient, z), batch.x)
+        with torch.no_grad():
+            found.see(z, quantity(model(batch.at(z)), batch.aim), quantity.goal)
+        return found.whole()
 
 
-def _with_surrogate(
-    model: Model, quantity: Quantity, surrogate: Quantity, z: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Evaluate the quantity and the surrogate's gradient from one forward pass."""
-    seen: list[Tensor] = []
+@dataclass(slots=True)
+class _Found:
+    """The best points seen of those that still take part, and of the whole batch behind them.
 
-    def forward(leaf: Tensor) -> Tensor:
-        seen.append(model(leaf))
-        return seen[0]
+    What has reached the goal is not improved on, so that nothing depends on when it leaves.
+    """
 
-    _, gradient = value_and_gradient(forward, surrogate, z, y)
-    return quantity(seen[0].detach(), y), gradient
+    best: Tensor
+    least: Tensor
+    open: Tensor
+    place: Tensor
+    all_best: Tensor
+    all_least: Tensor
+
+    @classmethod
+    def at(cls, x: Tensor) -> _Found:
+        """Start with nothing seen."""
+        least = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+        everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        place = torch.arange(len(x), device=x.device)
+        return cls(x.clone(), least, everywhere, place, x.clone(), least.clone())
+
+    def see(self, z: Tensor, value: Tensor, goal: float) -> Tensor:
+        """Keep what is better; return which have not reached the goal."""
+        better = self.open & (value < self.least)
+        self.least = torch.where(better, value.double(), self.least)
+        self.best = torch.where(better.reshape(-1, *[1] * (z.ndim - 1)), z, self.best)
+        self.open = self.open & (value > goal)
+        return self.open
+
+    def leave(self, keep: Tensor) -> None:
+        """Write the points down and go on with the rows ``keep``."""
+        self.whole()
+        self.best, self.least = self.best[keep], self.least[keep]
+        self.open, self.place = self.open[keep], self.place[keep]
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Return the least values and the best points of the whole batch."""
+        self.all_best[self.place], self.all_least[self.place] = self.best, self.least
+        return self.all_least, self.all_best
 
 
-def fgsm(surrogate: Quantity = log_likelihood) -> PGD:
+def fgsm(surrogate: Question = log_likelihood) -> PGD:
     """Take one full step from x along the steepest direction of the cross-entropy.
 
     Reference: goodfellow2015, section 4.

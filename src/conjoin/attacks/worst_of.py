@@ -8,7 +8,7 @@ Reference: croce2020, section 1 (a reported number must not depend on one attack
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Quantity
-from conjoin.core.threat import Ball
+from conjoin.core.threat import Threat
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,19 @@ class WorstOf:
     reference: ClassVar[str] = "croce2020"
     attacks: tuple[Attack, ...]
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
         """Return the worst point found, per example."""
         best = batch.x.clone()
-        least = torch.full_like(batch.x.flatten(1)[:, 0], torch.inf)
+        least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
         for number, attack in enumerate(self.attacks):
-            standing = (least > 0).nonzero()[:, 0]
+            standing = (least > quantity.goal).nonzero()[:, 0]
             if len(standing) == 0:
                 break
-            rows = batch.rows(standing)
-            rng = rows.rng.fold(number)
-            part = Batch(rows.x, rows.y, rng)
+            part = batch.rows(standing)
+            part = replace(part, rng=part.rng.fold("attack").fold(number))
             found = attack(model, part, threat.rows(standing), quantity)
             with torch.no_grad():
-                value = quantity(model(found), part.y)
+                value = quantity(model(part.at(found)), part.aim).double()
             better = value < least[standing]
             least[standing[better]], best[standing[better]] = value[better], found[better]
         return best

@@ -1,5 +1,6 @@
 """Attributions: what a quantity is owed to."""
 
+from conjoin.attribution.explained import explained
 from conjoin.attribution.gradient import (
     gradient_times_input,
     integrated_gradients,
@@ -8,4 +9,11 @@ from conjoin.attribution.gradient import (
 )
 from conjoin.attribution.influence import Influence
 
-__all__ = ["Influence", "gradient_times_input", "integrated_gradients", "saliency", "smoothgrad"]
+__all__ = [
+    "Influence",
+    "explained",
+    "gradient_times_input",
+    "integrated_gradients",
+    "saliency",
+    "smoothgrad",
+]

@@ -9,18 +9,18 @@ from __future__ import annotations
 from conjoin.attribution.influence import Influence
 from conjoin.core.distribution import (
     Gaussian,
+    Panels,
     Path,
     Point,
     Quadrature,
     Reference,
-    Trapezoid,
     zeros,
 )
-from conjoin.core.quantity import Quantity, logit
+from conjoin.core.quantity import Question, logit
 from conjoin.core.slice import Slice
 
 
-def saliency(quantity: Quantity = logit, where: Slice = Slice()) -> Influence:  # noqa: B008
+def saliency(quantity: Question = logit, where: Slice = Slice()) -> Influence:  # noqa: B008
     """Take the gradient at the example, signed; units of the quantity per input unit.
 
     Reference: simonyan2014, section 3 (there in absolute value).
@@ -28,7 +28,7 @@ def saliency(quantity: Quantity = logit, where: Slice = Slice()) -> Influence:  
     return Influence(Point(), quantity, where, "simonyan2014")
 
 
-def gradient_times_input(quantity: Quantity = logit, where: Slice = Slice()) -> Influence:  # noqa: B008
+def gradient_times_input(quantity: Question = logit, where: Slice = Slice()) -> Influence:  # noqa: B008
     """Take the gradient times the activation; units of the quantity.
 
     Reference: shrikumar2016, section 2.
@@ -38,9 +38,9 @@ def gradient_times_input(quantity: Quantity = logit, where: Slice = Slice()) -> 
 
 def integrated_gradients(
     baseline: Reference = zeros,
-    quadrature: Quadrature = Trapezoid(),  # noqa: B008 - frozen
+    quadrature: Quadrature = Panels(),  # noqa: B008 - frozen
     *,
-    quantity: Quantity = logit,
+    quantity: Question = logit,
     where: Slice = Slice(),  # noqa: B008 - frozen
 ) -> Influence:
     """Average the gradient on the segment from a baseline, times the displacement.
@@ -56,7 +56,7 @@ def smoothgrad(
     scale: float = 0.15,
     draws: int = 32,
     *,
-    quantity: Quantity = logit,
+    quantity: Question = logit,
     where: Slice = Slice(),  # noqa: B008 - frozen
 ) -> Influence:
     """Average the gradient over Gaussian noise of ``scale`` times the example's range.

@@ -1,8 +1,9 @@
 """Certificates: lower bounds on a quantity over S(x)."""
 
 from conjoin.certification.best_of import BestOf
+from conjoin.certification.constants import Constants
 from conjoin.certification.interval import Interval
-from conjoin.certification.lipschitz import Constants, Lipschitz
+from conjoin.certification.lipschitz import Lipschitz
 from conjoin.certification.radius import certified_radius
 
 __all__ = ["BestOf", "Constants", "Interval", "Lipschitz", "certified_radius"]

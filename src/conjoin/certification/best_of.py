@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from conjoin.core.protocols import Batch, Certifier, Model
+from conjoin.core.protocols import Batch, Certifier, Model, Preparable
 from conjoin.core.quantity import Quantity
-from conjoin.core.run import prepared
-from conjoin.core.threat import Ball
+from conjoin.core.result import Bounds, Claim
+from conjoin.core.threat import Threat
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,24 @@ class BestOf:
     reference: ClassVar[str] = ""
     certifiers: tuple[Certifier, ...]
 
-    def prepare(self, model: Model, example: Tensor, /) -> BestOf:
+    def prepare(self, model: Model, example: Batch, /) -> BestOf:
         """Prepare each certifier."""
-        return BestOf(tuple(prepared(c, model, example) for c in self.certifiers))
+        return BestOf(
+            tuple(
+                c.prepare(model, example) if isinstance(c, Preparable) else c
+                for c in self.certifiers
+            )
+        )
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
-        """Return the element-wise largest lower bound."""
-        bounds = [certifier(model, batch, threat, quantity) for certifier in self.certifiers]
-        return torch.stack(bounds).amax(0)
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return the element-wise largest lower bound; it claims what the weakest of them claims.
+
+        It has radii only if all of them have: the largest.
+        """
+        found = [certifier(model, batch, threat, quantity) for certifier in self.certifiers]
+        radii = [bounds.radius for bounds in found if bounds.radius is not None]
+        return Bounds(
+            torch.stack([bounds.lower for bounds in found]).amax(0),
+            Claim.weakest(bounds.claim for bounds in found),
+            radius=torch.stack(radii).amax(0) if len(radii) == len(found) else None,
+        )

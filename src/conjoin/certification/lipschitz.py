@@ -1,261 +1,300 @@
-"""Certificates from a global Lipschitz constant, of the GloRo kind.
+"""Certificates by the global Lipschitz constant: no cost at test time beyond the forward pass.
 
-If the features before the last layer are K-Lipschitz in l2, then z_i - z_j is ‖w_i - w_j‖ K-Lipschitz:
-one constant *per pair of classes*, never twice that of the logits. Over S(x), which lies within an
-l2 ball of radius r,
+    min (z_i - z_j)  >=  z_i - z_j - r ‖V_i - V_j‖ K   over the l2 ball of radius r,
 
-    min (z_y - z_k)  >=  z_y - z_k - r ‖w_y - w_k‖ K.
+the largest radius being where the right side reaches the goal. Other sets are held in an l2 ball:
+those of l1 in the one of the same radius, cubes in the circumscribed one, cut to the box. The errors
+of the logits that were computed are subtracted, and by default those of the deployed network over
+the whole set too.
 
-K is composed along the graph (products on paths, sums where branches add), from an **upper** bound
-on each layer's norm; an unknown layer is an error and never 1. The constants are rigorous for the
-stored weights in real arithmetic; the logits are those the model computes in its own precision, so
-rounding of the forward pass is not covered.
-
-Reference: leino2021, section 3; theorem 1.
+Reference: leino2021, equation 3.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
-from conjoin.certification.graph import (
-    ADD,
-    CAT,
-    RESHAPE,
-    concatenated,
-    known_graph,
-    last_linear,
-    node_error,
-    node_shapes,
-)
-from conjoin.certification.norms import convolution_norm, matrix_norm
+from conjoin.certification.box import NoRoundingError
+from conjoin.certification.constants import Constants, Errors, constants, errors
+from conjoin.certification.known import Prepared, enclosed, linear_rows, prepare, still
+from conjoin.certification.length import Lengths, Line, norms_of
+from conjoin.certification.rounding import UNIT, Rounding, rounded_down
+from conjoin.core.ball import Ball
+from conjoin.core.operator import evaluate
 from conjoin.core.protocols import Batch, Model
-from conjoin.core.quantity import Contrast, Quantity, logit, margin
-from conjoin.core.threat import Ball
-from conjoin.errors import CapabilityError, ModelError
-from conjoin.nn import MinMax, Normalise
+from conjoin.core.quantity import PiecewiseLinear, Quantity
+from conjoin.core.result import Bounds, Claim
+from conjoin.core.threat import Enclosure, Threat
+from conjoin.errors import CapabilityError
 
-# The steepest slope of x Φ(x) (and of its tanh form) is below 1.13, that of x σ(x) below 1.1.
-_GELU, _SILU = 1.13, 1.1
-
-
-@dataclass(frozen=True, slots=True)
-class LayerBound:
-    """The constant of one layer: an upper bound in l2."""
-
-    name: str
-    kind: str
-    bound: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Constants:
-    """The Lipschitz constants of a network in l2, all upper bounds.
-
-    Attributes:
-        inner: Of the features before the last layer.
-        pairs: Of z_i - z_j, ``(classes, classes)``, double precision.
-        single: Of each z_i, ``(classes,)``.
-        layers: The constant of every layer that is not 1, in order.
-    """
-
-    inner: float
-    pairs: Tensor
-    single: Tensor
-    layers: tuple[LayerBound, ...]
+SAMPLED = 128  # one of so many examples is held against the operators, and at least one of a call
+AT_ONCE = 4096  # examples
 
 
 @dataclass(frozen=True, slots=True)
 class Lipschitz:
-    """Certify by the global Lipschitz constant; ``prepare`` computes it once per model."""
+    """Certify by the global Lipschitz constant; ``prepare`` computes it once per model.
+
+    Attributes:
+        claim: What the bounds must be true of; ``None`` for the deployed network where its rounding
+            is known, else real arithmetic.
+    """
 
     reference: ClassVar[str] = "leino2021"
+    claim: Claim | None = None
 
-    def prepare(self, model: Model, example: Tensor, /) -> PreparedLipschitz:
-        """Compute the constants for inputs shaped like ``example`` (with a batch axis).
+    def __repr__(self) -> str:
+        """Show the method, and the claim where one is demanded."""
+        return f"Lipschitz({self.claim or ''})"
+
+    def prepare(self, model: Model, example: Batch, /) -> PreparedLipschitz:
+        """Compute the constants for inputs shaped like the example.
 
         Raises:
             CapabilityError: If a layer's constant is not known.
         """
-        return PreparedLipschitz(constants(model, example[:1]))
+        known = prepare(model, example, self)
+        norms = norms_of(known.steps)
+        found = constants(known.steps, norms)
+        own = errors(known.steps, Lengths(norms, Rounding.of(torch.float64), own=True))
+        ideal = errors(known.steps, Lengths(norms, None))  # jumps alone
+        deployed = None
+        if self.claim is not Claim.SOUND_REAL:
+            try:
+                deployed = errors(known.steps, Lengths(norms, Rounding.of(example.x.dtype)))
+            except NoRoundingError:
+                if self.claim is not None:
+                    raise
+        if deployed is not None and self.claim is None and not deployed.finite:
+            deployed = None
+        apart = None if deployed is None else _apart(found, (deployed, own))
+        return PreparedLipschitz(known, self, found, own, ideal, deployed, apart)
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
-        """Return lower bounds over S(x); prepares first."""
-        return self.prepare(model, batch.x)(model, batch, threat, quantity)
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return bounds over S(x); prepares first."""
+        return self.prepare(model, batch)(model, batch, threat, quantity)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PreparedLipschitz:
-    """A Lipschitz certifier whose constants are known: one forward pass per batch."""
+    """A Lipschitz certifier of one model: one forward pass per batch.
+
+    Attributes:
+        model: The model's operators, and whose they are.
+        method: What it prepares.
+        constants: Of the network.
+        own, ideal, deployed: Errors of the operators in double precision, of the real network, and
+            of the deployed one (``None`` if its rounding is not known).
+        tolerance: How far the outputs of the operators and of the deployed network may lie apart,
+            as slope and base of each; ``None`` likewise.
+    """
 
     reference: ClassVar[str] = "leino2021"
+    model: Prepared
+    method: Lipschitz
     constants: Constants
+    own: Errors
+    ideal: Errors
+    deployed: Errors | None
+    tolerance: tuple[Tensor, Tensor] | None
 
     def __repr__(self) -> str:
         """Show it as the method it prepares."""
-        return "Lipschitz()"
+        return repr(self.method)
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
-        """Return lower bounds of the quantity over S(x), in its units.
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return lower bounds of the quantity over S(x), in its units, and radii in closed form.
 
         Raises:
-            CapabilityError: If the quantity is not margin, logit or a contrast.
+            CapabilityError: If the quantity or the threat is not known to it.
+            ModelError: If it was prepared for another model.
         """
-        with torch.no_grad():
-            outputs = model(batch.x).double()
-        reach = threat.euclidean_radius(batch.x)
-        own = outputs.gather(1, batch.y[:, None])
-        if quantity is margin or isinstance(quantity, Contrast):
-            lower = own - outputs - reach[:, None] * self.constants.pairs[batch.y]
-            if isinstance(quantity, Contrast):
-                return _rounded_down(lower[:, quantity.against], batch.x.dtype)
-            lower = lower.scatter(1, batch.y[:, None], torch.inf)
-            return _rounded_down(lower.amin(1), batch.x.dtype)
-        if quantity is logit:
-            return _rounded_down(own[:, 0] - reach * self.constants.single[batch.y], batch.x.dtype)
-        raise CapabilityError(
-            f"the Lipschitz certificate bounds margin, logit and Contrast; got {quantity!r}"
-        )
+        ask, given = linear_rows(quantity, self), enclosed(threat, batch.x, self)
+        with torch.no_grad(), still(model):
+            self.model.check(model, batch)
+            outputs = model(batch)
+            self._check_samples(batch.x[::SAMPLED], outputs[::SAMPLED])
+            self._check_samples(batch.x[-1:], outputs[-1:])
+            whole = outputs.double()
+            if self.deployed is None:
+                whole = evaluate(self.model.steps, batch.x.double())[-1]
+            lower, slack = self._bounds(whole, batch, given, ask)
+        claim = Claim.SOUND_REAL if self.deployed is None else Claim.SOUND_DEPLOYED
+        radius = None
+        if math.isfinite(quantity.goal) and isinstance(threat, Ball):  # whose radius is its ball's
+            radius, held = _in_units(slack, given, batch.x), lower > quantity.goal
+            radius = torch.where(held, torch.maximum(radius, threat.radius(batch.x)), radius)
+        return Bounds(rounded_down(lower, outputs.dtype), claim, radius=radius)
+
+    @property
+    def at_once(self) -> int:
+        """The examples that it takes in one call: its work on them is as small as their outputs."""
+        return 1 if self.deployed is None else AT_ONCE
+
+    def _bounds(
+        self, outputs: Tensor, batch: Batch, given: Enclosure, ask: PiecewiseLinear
+    ) -> tuple[Tensor, Tensor]:
+        """Return lower bounds, and the l2 radii at which they reach the goal."""
+        reach, start = _euclidean(given), _length(batch.x)
+        lowers, radii = [], []
+        for some in torch.arange(len(outputs), device=outputs.device).split(_at_once(outputs)):
+            # Rows depend on what is aimed at alone: what follows from them is found once for each.
+            aim = batch.aim[some]  # of labels the general sort would cost as much as the network
+            flat = None if aim.ndim == 1 else 0
+            aims, which = aim.unique(dim=flat, return_inverse=True)
+            asked = self._asked(ask.rows(aims, outputs.shape[1]))
+            unit = UNIT if self.deployed is None else Rounding.of(batch.x.dtype).unit
+            least = torch.finfo(batch.x.dtype).tiny
+            error = torch.addcmul(asked.base[which], asked.slope[which], start[some, None])
+            fixed = asked.value(outputs[some], which, 32 * unit) - error
+            falling = asked.falling[which]
+            lower = (fixed - _times(falling, reach[some, None])).amin(1)
+            lower = lower - 8 * unit * lower.abs() - least
+            lowers.append(lower.nan_to_num(nan=-math.inf, neginf=-math.inf))
+            above = fixed - 8 * unit * fixed.abs() - (ask.goal + least)
+            radius = (above / falling).amin(1) * (1 - 1e-9)
+            radii.append(radius.nan_to_num(nan=0.0, posinf=math.inf).clamp(min=0))
+        if self.deployed is None:
+            return torch.cat(lowers), torch.cat(radii)
+        # Beyond this length of the input the deployed network may overflow.
+        peak, largest = self.deployed.peak, Rounding.of(batch.x.dtype).largest
+        longest = (largest - peak.base) / peak.slope if peak.slope else math.inf
+        lower = torch.cat(lowers).masked_fill(~(start + reach < longest), -math.inf)
+        return lower, torch.minimum(torch.cat(radii), (longest - start).clamp(min=0) * (1 - 1e-9))
+
+    def _asked(self, rows: Tensor) -> _Asked:
+        """Find what follows from rows ``(aims, k, classes)`` and the network alone."""
+        steep, width = _row_constants(self.constants, rows)
+        at_x = self.own if self.deployed is None else self.deployed
+        at_z = self.ideal if self.deployed is None else self.deployed
+        x, z = (_line(e, rows, width) for e in (at_x, at_z))
+        return _Asked(rows, (steep + z[0]) * (1 + 1e-12), x[0] + z[0], x[1] + z[1])
+
+    def _check_samples(self, x: Tensor, outputs: Tensor) -> None:
+        """Hold some examples of every batch against the operators, up to rounding."""
+        x = x.double()
+        made = evaluate(self.model.steps, x)[-1]
+        if self.tolerance is None:
+            error = 1e-4 * outputs.double().abs().amax(1, keepdim=True)
+        else:
+            error = self.tolerance[0] * _length(x)[:, None] + self.tolerance[1]
+        if not bool(((made - outputs).abs() <= error).all()):
+            raise CapabilityError(
+                "the operators that were read off the network do not give its outputs: they differ "
+                f"by {float((made - outputs).abs().max()):.3g}. It computes something that they do "
+                "not show, so nothing is certified"
+            )
 
 
-def _rounded_down(value: Tensor, dtype: torch.dtype) -> Tensor:
-    near = value.to(dtype)
-    return torch.where(near > value, near.nextafter(near.new_tensor(-torch.inf)), near)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What is asked for each of some aims: rows, and what follows from them, ``(aims, k)``.
 
-
-def constants(model: Model, example: Tensor) -> Constants:
-    """Bound the Lipschitz constants of a network from above.
-
-    Raises:
-        CapabilityError: If the graph is not known, or holds a layer without a known bound.
-        ModelError: If a bound is not finite.
+    Attributes:
+        rows: ``(aims, k, classes)``.
+        falling: How fast the bound falls with the radius.
+        slope, base: Errors of the outputs, in the length of the example.
     """
-    graph = known_graph(model, Lipschitz())
-    shapes = node_shapes(graph, example)
-    head = last_linear(graph)
-    stop = head[1] if head else next(iter(reversed(graph.graph.nodes))).args[0]
-    layers: list[LayerBound] = []
-    bound: dict[fx.Node, float] = {}
-    for node in graph.graph.nodes:
-        if node not in shapes or node.op == "output" or (head and node is head[0]):
-            continue  # sizes and other values that are not tensors
-        bound[node] = _node_bound(graph, node, bound, shapes, layers)
-        if not math.isfinite(bound[node]):
-            raise ModelError(f"the Lipschitz bound at {node.name} is {bound[node]}")
-    inner = bound[stop]
-    if head:
-        weight = head[2].weight.detach().double()
-    else:
-        weight = torch.eye(shapes[stop][0], dtype=torch.float64, device=example.device)
-    # Products of tiny norms must not vanish to a constant of zero; sums round by a few units.
-    inner = max(inner, 1e-300)
-    up = 1 + 1e-12
-    pairs = torch.linalg.vector_norm(weight[:, None] - weight[None], dim=2) * inner * up
-    single = torch.linalg.vector_norm(weight, dim=1) * inner * up
-    return Constants(inner, pairs, single, tuple(layers))
+
+    rows: Tensor
+    falling: Tensor
+    slope: Tensor
+    base: Tensor
+
+    def value(self, outputs: Tensor, which: Tensor, share: float) -> Tensor:
+        """Return rows · outputs of the aims ``which``, less a share of the terms' magnitudes."""
+        plus, minus = _ones(self.rows)
+        if bool(((plus == 1) & (minus == 1) & (self.rows.count_nonzero(2) == 2)).all()):
+            room = share * outputs.abs()  # differences: no products with the many zeros
+            i, j = self.rows.argmax(2)[which], self.rows.argmin(2)[which]
+            return (outputs - room).gather(1, i) - (outputs + room).gather(1, j)
+        rows = self.rows[which]
+        whole = torch.einsum("bkc,bc->bk", rows.abs(), outputs.abs())
+        return torch.einsum("bkc,bc->bk", rows, outputs) - share * whole
 
 
-def _node_bound(
-    graph: fx.GraphModule,
-    node: fx.Node,
-    bound: dict[fx.Node, float],
-    shapes: dict[fx.Node, tuple[int, ...]],
-    layers: list[LayerBound],
-) -> float:
-    if node.op == "placeholder":
-        return 1.0
-    if node.op == "call_module":
-        layer = graph.get_submodule(str(node.target))
-        source = node.args[0]
-        assert isinstance(source, fx.Node)  # noqa: S101 - one tensor in, as traced
-        rule = _RULES.get(type(layer))
-        if rule is None:
-            raise node_error("Lipschitz constant", node, layer)
-        constant = rule(layer, shapes[source])
-        if constant != 1.0:
-            layers.append(LayerBound(str(node.target), type(layer).__name__, constant))
-        return constant * bound[source]
-    if node.op == "get_attr":
-        return 0.0  # a constant of the model does not depend on the input
-    if node.target in ADD and not node.kwargs:
-        return sum(bound[a] for a in node.args if isinstance(a, fx.Node))  # x + x counts twice
-    if node.target in CAT:
-        return math.sqrt(sum(bound[a] ** 2 for a in concatenated(node)[0]))
-    if node.target in RESHAPE or node.target in _UNIT_FUNCTIONS:
-        return bound[node.all_input_nodes[0]]
-    raise node_error("Lipschitz constant", node)
+def _ones(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the entries 1 and the entries -1 of each row."""
+    return (rows == 1).sum(2), (rows == -1).sum(2)
 
 
-def _pool_overlap(layer: Any) -> float:
-    """Count how many windows can share an element."""
-    kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
-    dilation = _pair(getattr(layer, "dilation", 1))
-    return math.prod(
-        k if d > 1 else math.ceil(k / s) for k, s, d in zip(kernel, stride, dilation, strict=True)
-    )
+def _row_constants(found: Constants, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the Lipschitz constant of each row of the quantity, and ‖row · V‖."""
+    inner = found.inner
+    plus, minus = _ones(rows)
+    plain = (rows.count_nonzero(2) == plus + minus) & (plus == 1) & (minus <= 1)
+    i, j = rows.argmax(2), rows.argmin(2)
+    known = torch.where(minus == 1, found.pairs[i, j], found.single[i])
+    # ‖Σ ρ_c V_c‖ <= Σ |ρ_c| ‖V_c‖ for any other row.
+    other = (rows.abs() @ found.single) * (1 + 1e-12)
+    steep = torch.where(plain, known, other)
+    return steep, steep / inner * (1 + 1e-12) if inner > 0 else torch.zeros_like(steep)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _apart(found: Constants, errors: tuple[Errors, ...]) -> tuple[Tensor, Tensor]:
+    """Add up the errors of each output."""
+    rows = torch.eye(len(found.single), dtype=torch.float64, device=found.single.device)[None]
+    lines = [_line(e, rows, _row_constants(found, rows)[1]) for e in errors]
+    return sum(slope[0] for slope, _ in lines), sum(base[0] for _, base in lines)  # type: ignore[return-value] # of tensors
 
 
-def _average_norm(layer: nn.AvgPool2d, size: tuple[int, ...]) -> float:
-    # Schur's test: √(largest row sum · largest column sum) of a matrix without negative entries.
-    if layer.divisor_override or layer.ceil_mode or (layer.padding and not layer.count_include_pad):
-        raise CapabilityError(
-            f"no bound is known for {layer}; expected no divisor_override and no ceil_mode, and "
-            "count_include_pad where it pads"
-        )
-    return math.sqrt(_pool_overlap(layer) / math.prod(_pair(layer.kernel_size)))
+def _line(found: Errors, rows: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Return slope and base of the error of each row of the quantity."""
+    line: Line = found.features
+    slope = width * line.slope + rows.abs() @ found.slope
+    base = width * line.base + rows.abs() @ found.base
+    return slope.nan_to_num(nan=math.inf) * (1 + 1e-9), base.nan_to_num(nan=math.inf) * (1 + 1e-9)
 
 
-def _global_average_norm(layer: nn.AdaptiveAvgPool2d, size: tuple[int, ...]) -> float:
-    if layer.output_size not in (1, (1, 1)):
-        raise CapabilityError(f"no bound is known for {layer}; expected AdaptiveAvgPool2d(1)")
-    return 1 / math.sqrt(size[1] * size[2]) * (1 + 1e-12)
+def _times(slope: Tensor, reach: Tensor) -> Tensor:
+    """Multiply; what does not change, does not over an infinite reach either."""
+    return torch.where(slope == 0, 0.0, slope * reach)
 
 
-def _batch_norm(layer: Any, size: tuple[int, ...]) -> float:
-    if layer.running_var is None:
-        raise CapabilityError(
-            f"{layer} keeps no running statistics; its examples are not independent"
-        )
-    scale = (layer.running_var.double() + layer.eps).rsqrt()
-    if layer.affine:
-        scale = scale * layer.weight.detach().double()
-    return float(scale.abs().max()) * (1 + 1e-12)
+def _length(x: Tensor) -> Tensor:
+    """Bound the Euclidean length of each example from above, by its own precision where that can.
+
+    Its squares and their sum in any order err by γ, and by what underflows; the latter is left out
+    in double precision, where it is below 1e-150.
+    """
+    flat = x.flatten(1)
+    single, terms = flat.dtype == torch.float32, flat.shape[1]
+    if single and terms < 2**20:
+        length: Tensor = torch.linalg.vector_norm(flat, dim=1).double()
+        lost = math.sqrt(terms * torch.finfo(torch.float32).tiny)
+        length = (length * (1 + (terms + 8) * 2.0**-24) + lost) * (1 + 8 * UNIT)
+        if bool(length.isfinite().all()):
+            return length
+    length = torch.linalg.vector_norm(flat.double(), dim=1)
+    return length * (1 + (terms + 8) * UNIT)
 
 
-_Rule = Callable[[Any, tuple[int, ...]], float]
-_RULES: dict[type[nn.Module], _Rule] = {
-    nn.Linear: lambda layer, size: matrix_norm(layer.weight),
-    nn.Conv2d: lambda layer, size: convolution_norm(layer, (size[0], size[1], size[2])),
-    nn.AvgPool2d: _average_norm,
-    nn.AdaptiveAvgPool2d: _global_average_norm,
-    nn.MaxPool2d: lambda layer, size: math.sqrt(_pool_overlap(layer)),
-    nn.BatchNorm1d: _batch_norm,
-    nn.BatchNorm2d: _batch_norm,
-    Normalise: lambda layer, size: 1 / float(layer.std.double().min()) * (1 + 1e-12),
-    nn.Flatten: lambda layer, size: 1.0,
-    nn.Identity: lambda layer, size: 1.0,
-    nn.Dropout: lambda layer, size: 1.0,
-    nn.Dropout2d: lambda layer, size: 1.0,
-    nn.ReLU: lambda layer, size: 1.0,
-    MinMax: lambda layer, size: 1.0,
-    nn.Tanh: lambda layer, size: 1.0,
-    nn.Softplus: lambda layer, size: 1.0,
-    nn.Sigmoid: lambda layer, size: 0.25,
-    nn.LeakyReLU: lambda layer, size: max(1.0, abs(layer.negative_slope)),
-    nn.ELU: lambda layer, size: max(1.0, abs(layer.alpha)),
-    nn.GELU: lambda layer, size: _GELU,
-    nn.SiLU: lambda layer, size: _SILU,
-}
-_UNIT_FUNCTIONS: frozenset[Any] = frozenset(
-    {torch.relu, nn.functional.relu, torch.tanh, nn.functional.tanh, "relu", "tanh"}
-)
+def _euclidean(given: Enclosure) -> Tensor:
+    """Bound ‖z - x‖_2 over the set from above: by its ball, and by the farthest corner of its box."""
+    if given.whole and given.order <= 2:
+        return given.radius
+    away = torch.maximum(given.centre - given.low, given.high - given.centre)
+    corner = _length(away)
+    if math.isinf(given.order):
+        return corner
+    return torch.minimum(corner, given.radius) if given.order <= 2 else corner
+
+
+def _in_units(radius: Tensor, given: Enclosure, x: Tensor) -> Tensor:
+    """Convert an l2 radius to the threat's: a cube's corner is √d times as far as its side."""
+    if given.order <= 2:
+        return radius
+    return radius / math.sqrt(x[0].numel()) * (1 - 1e-12)
+
+
+def _at_once(outputs: Tensor) -> int:
+    """How many examples' rows fit in 128 MiB."""
+    return int(max(1, 2**24 // outputs.shape[1] ** 2))
+
+
+__all__ = ["Constants", "Lipschitz", "PreparedLipschitz"]

@@ -1,4 +1,4 @@
-"""Examples as one value: inputs, labels, stable identities.
+"""Examples as one value: inputs, labels, stable identities, and what stands beside the inputs.
 
 ``index`` is each example's position in the data it came from; it survives selection and seeds the
 random numbers, so that a result for an example never depends on which others were run with it.
@@ -7,15 +7,43 @@ random numbers, so that a result for an example never depends on which others we
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from conjoin.core.protocols import NOTHING
 from conjoin.errors import DataError
 from conjoin.typing import Inputs, Labels
+
+
+class Kind(StrEnum):
+    """What the numbers of a column mean."""
+
+    NUMERIC = "numeric"
+    ORDINAL = "ordinal"
+    CATEGORICAL = "categorical"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A column of a table.
+
+    Attributes:
+        name: As a person calls it.
+        kind: What its numbers mean.
+        low, high: Its range, in input units.
+        immutable: Whether nobody can change it (age, birthplace): a threat's mask is to leave it out.
+    """
+
+    name: str
+    kind: Kind = Kind.NUMERIC
+    low: float = 0.0
+    high: float = 1.0
+    immutable: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +51,17 @@ class Dataset:
     """Labelled examples.
 
     Attributes:
-        x: Inputs, ``(batch, *input)``, floating point, finite, in the model's input units.
+        x: Inputs, ``(batch, *input)``: floating point and finite, in the model's input units; or
+            tokens, 64-bit integers ``(batch, length)``.
         y: Class labels, ``(batch,)``, integers >= 0.
         index: Position of each example in the data it came from; default 0, 1, ...
         ids: A stable name per example; default the index.
         classes: Name of each class, possibly empty.
         name: What to call the data in a report.
-        region: Boolean ``(*input)``, a region of interest of the input, or ``None``.
-        region_name: What the region is, e.g. "the mark in the corner".
+        regions: Regions of interest of the input, by name: boolean, ``(*input)`` for one that all
+            examples share, ``(batch, *input)`` for one each.
+        context: Named tensors, one row per example, that models get beside ``x``.
+        features: The columns of a table, in order, for inputs ``(batch, columns)``.
 
     Raises:
         DataError: If shapes, dtypes or labels do not fit, a value is not finite, or it is empty.
@@ -42,8 +73,9 @@ class Dataset:
     ids: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     name: str = "data"
-    region: Tensor | None = None
-    region_name: str = "region"
+    regions: Mapping[str, Tensor] = field(default_factory=lambda: NOTHING)
+    context: Mapping[str, Tensor] = field(default_factory=lambda: NOTHING)
+    features: tuple[Feature, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self.x, self.y, len(self.classes))
@@ -58,11 +90,7 @@ class Dataset:
             )
         if len(set(self.ids)) != len(self.ids):
             raise DataError("ids must be unique: each names one example in every result")
-        if self.region is not None and self.region.shape != self.x.shape[1:]:
-            raise DataError(
-                f"the region has shape {tuple(self.region.shape)}; expected that of one input, "
-                f"{tuple(self.x.shape[1:])}"
-            )
+        _check_beside(self)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -73,34 +101,79 @@ class Dataset:
         assert self.index is not None  # noqa: S101 - set in __post_init__
         return self.index
 
+    def region(self, name: str) -> Tensor:
+        """Return a region as ``(1, *input)`` or ``(batch, *input)``.
+
+        Raises:
+            DataError: If there is none of that name.
+        """
+        if name not in self.regions:
+            raise DataError(
+                f"{self.name} has no region {name!r}; it has {list(self.regions) or 'none'}: give "
+                "Dataset(regions={name: mask})"
+            )
+        mask = self.regions[name]
+        return mask if mask.ndim == self.x.ndim else mask[None]
+
+    @property
+    def watched(self) -> str | None:
+        """The name of the first region, which reports watch; ``None`` if there is none."""
+        return next(iter(self.regions), None)
+
     def select(self, rows: Tensor | Sequence[int]) -> Dataset:
-        """Keep the examples at these positions, with their index and ids."""
+        """Keep the examples at these positions, with all that belongs to them.
+
+        Raises:
+            DataError: If none is kept, or a mask has another length than the data.
+        """
         chosen = torch.as_tensor(rows, device=self.y.device)
         if chosen.dtype == torch.bool:
+            if chosen.shape != self.y.shape:
+                raise DataError(
+                    f"a mask of shape {tuple(chosen.shape)} cannot select from {len(self)} "
+                    "examples; give one flag per example"
+                )
             chosen = chosen.nonzero()[:, 0]
-        ids = tuple(self.ids[i] for i in chosen.tolist())
+        if chosen.numel() == 0:
+            raise DataError("no example is selected; expected one at least")
         return replace(
-            self, x=self.x[chosen], y=self.y[chosen], index=self.positions[chosen], ids=ids
+            self,
+            x=self.x[chosen],
+            y=self.y[chosen],
+            index=self.positions[chosen],
+            ids=tuple(self.ids[i] for i in chosen.tolist()),
+            regions={
+                name: mask[chosen] if mask.ndim == self.x.ndim else mask
+                for name, mask in self.regions.items()
+            },
+            context={name: value[chosen] for name, value in self.context.items()},
         )
 
     def labelled(self, y: Tensor) -> Dataset:
         """Return the same inputs with other labels, e.g. a model's predictions."""
         return replace(self, y=y)
 
-    def blanked(self, value: float = 0.0) -> Dataset:
-        """Return the data with its region filled with ``value``."""
-        if self.region is None:
-            raise DataError(f"{self.name} has no region to blank; give Dataset(region=mask)")
+    def blanked(self, region: str, value: float = 0.0) -> Dataset:
+        """Return the data with one of its regions filled with ``value``."""
+        blank = torch.where(self.region(region), value, self.x)
+        return replace(self, x=blank, name=f"{self.name}, {region} blanked")
+
+    def lifted(self, parameters: Tensor, behind: str = "lifted") -> Dataset:
+        """Return the data with ``parameters`` as inputs and its own inputs as context.
+
+        For :func:`conjoin.models.lifted.lifted` models, whose input is what a transformation does to
+        the input that stands still behind it.
+        """
         return replace(
-            self, x=torch.where(self.region, value, self.x), name=f"{self.name}, blanked"
+            self, x=parameters, context={**self.context, behind: self.x}, regions={}, features=()
         )
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of inputs and labels."""
+        """SHA-256 of inputs, labels and context."""
         digest = hashlib.sha256()
-        for tensor in (self.x, self.y):
-            digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        for name, tensor in (("x", self.x), ("y", self.y), *sorted(self.context.items())):
+            digest.update(str((name, tuple(tensor.shape), tensor.dtype)).encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -108,10 +181,11 @@ class Dataset:
 def _check(x: Tensor, y: Tensor, classes: int) -> None:
     if len(x) == 0:
         raise DataError("the data set is empty; expected at least one example")
-    if not x.is_floating_point():
+    if not x.is_floating_point() and (x.dtype != torch.int64 or x.ndim != 2):
         raise DataError(
-            f"inputs have dtype {x.dtype}; expected floating point in the model's input units "
-            "(divide 8-bit images by 255 for a model that wants 0..1)"
+            f"inputs have dtype {x.dtype} and shape {tuple(x.shape)}; expected floating point in "
+            "the model's input units (divide 8-bit images by 255 for a model that wants 0..1), or "
+            "tokens as 64-bit integers of shape (batch, length)"
         )
     if y.ndim != 1 or len(y) != len(x) or y.is_floating_point() or y.is_complex():
         raise DataError(
@@ -133,4 +207,25 @@ def _check(x: Tensor, y: Tensor, classes: int) -> None:
         )
 
 
-__all__ = ["Dataset"]
+def _check_beside(data: Dataset) -> None:
+    one, count = tuple(data.x.shape[1:]), len(data)
+    for name, mask in data.regions.items():
+        if mask.dtype != torch.bool or tuple(mask.shape) not in (one, (count, *one)):
+            raise DataError(
+                f"region {name!r} is {mask.dtype} of shape {tuple(mask.shape)}; expected boolean "
+                f"of the shape of one input, {one}, or {(count, *one)}, one per example"
+            )
+    for name, value in data.context.items():
+        if value.ndim == 0 or len(value) != count:
+            raise DataError(
+                f"context {name!r} has shape {tuple(value.shape)}; expected one row for each of "
+                f"{count} examples"
+            )
+    if data.features and one != (len(data.features),):
+        raise DataError(
+            f"{len(data.features)} features were named for inputs of shape {one}; name one per "
+            "column of a table"
+        )
+
+
+__all__ = ["Dataset", "Feature", "Kind"]

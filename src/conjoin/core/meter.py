@@ -1,66 +1,118 @@
-"""Models as the drivers see them: their passes counted, or their outputs known already."""
+"""Models as the drivers see them: their passes counted, or their outputs known already.
+
+A wrapper has exactly the capabilities of what it wraps, so a method that asks for a rung of the
+ladder gets the true answer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from conjoin.core.protocols import Layered, Model, Sliceable
-from conjoin.core.slice import INPUT, Cut, Slice
-from conjoin.errors import CapabilityError
+from conjoin.core.operator import Step
+from conjoin.core.protocols import NO_VALUES, Batch, Held, Layered, Model, Secant, Sliceable
+from conjoin.core.rung import meets
+from conjoin.core.slice import INPUT, OUTPUT, Cut
+
+
+@dataclass(slots=True)
+class Count:
+    """Examples that were passed through a model."""
+
+    forward: int = 0
+    backward: int = 0
 
 
 class Meter:
     """A model that counts the examples passed through it, forwards and backwards."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, count: Count) -> None:
         self.model = model
-        self.forward = 0
-        self.backward = 0
+        self.count = count
 
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.model.device
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, batch: Batch, /) -> Tensor:
         """Pass through the model."""
-        return self._count(self.model(x))
+        return self._counted(self.model(batch))
 
-    def read(self, x: Tensor, cut: Cut, /) -> Tensor:
-        """Read an activation; the input itself costs nothing."""
-        if cut == INPUT:
-            return x
-        return self._count(self._sliceable.read(x, cut))
-
-    def resume(self, z: Tensor, x: Tensor, where: Slice, /) -> Tensor:
-        """Pass through a part of the model."""
-        return self._count(self._sliceable.resume(z, x, where))
-
-    @property
-    def _sliceable(self) -> Sliceable:
-        if not isinstance(self.model, Sliceable):
-            raise CapabilityError(
-                f"{type(self.model).__name__} gives outputs only; inner activations need a "
-                "torch.nn.Module (conjoin.wrap)"
-            )
-        return self.model
-
-    def _count(self, out: Tensor) -> Tensor:
-        self.forward += len(out)
+    def _counted(self, out: Tensor) -> Tensor:
+        self.count.forward += len(out)
         if out.requires_grad:
             out.register_hook(self._returned)
         return out
 
     def _returned(self, gradient: Tensor) -> None:
-        self.backward += len(gradient)
+        self.count.backward += len(gradient)
+
+
+class _Sliceable(Meter):
+    def run(
+        self,
+        batch: Batch,
+        /,
+        *,
+        put: Mapping[Cut, Tensor] = NO_VALUES,
+        take: tuple[Cut, ...] = (OUTPUT,),
+    ) -> tuple[Tensor, ...]:
+        """Pass through a part of the model; what is only put in or read at the input is free."""
+        taken = cast(Sliceable, self.model).run(batch, put=put, take=take)
+        computed = [
+            t for t, cut in zip(taken, take, strict=True) if cut != INPUT and cut not in put
+        ]
+        if computed:
+            self._counted(computed[-1])
+        return taken
+
+
+class _Secant(_Sliceable):
+    def secants(self, partner: Tensor, /) -> AbstractContextManager[None]:
+        """Take secants in the backward passes within."""
+        return cast(Secant, self.model).secants(partner)
+
+
+class _Steps:
+    model: Model
+
+    def steps(self, example: Batch, /) -> tuple[Step, ...]:
+        """Return the operators of the model."""
+        return cast(Layered, self.model).steps(example)
+
+
+class _Layered(_Steps, Meter):
+    pass
+
+
+class _LayeredSliceable(_Steps, _Sliceable):
+    pass
+
+
+class _LayeredSecant(_Steps, _Secant):
+    pass
+
+
+def metered(model: Model, count: Count) -> Meter:
+    """Count the passes of a model; the result can do exactly what the model can."""
+    # By name: the check of a whole protocol costs more than a small network's pass.
+    layered = hasattr(model, "steps")
+    if hasattr(model, "secants") and hasattr(model, "run"):
+        return (_LayeredSecant if layered else _Secant)(model, count)
+    if hasattr(model, "run"):
+        return (_LayeredSliceable if layered else _Sliceable)(model, count)
+    return (_Layered if layered else Meter)(model, count)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model whose outputs at one tensor are known already."""
+    """A model with known operators whose outputs at one tensor are known already."""
 
     model: Layered
     x: Tensor
@@ -71,15 +123,26 @@ class Known:
         """Where the model computes."""
         return self.model.device
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, batch: Batch, /) -> Tensor:
         """Return the known outputs for the known tensor, else pass."""
-        return self.outputs if x is self.x else self.model(x)
+        return self.outputs if batch.x is self.x else self.model(batch)
 
-    def graph(self) -> fx.GraphModule:
-        """Return the model's graph."""
-        return self.model.graph()
+    def steps(self, example: Batch, /) -> tuple[Step, ...]:
+        """Return the operators of the model."""
+        return self.model.steps(example)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the model, if it has state."""
+        return self.model.held() if meets(self.model, Held) else nullcontext()
+
+    def digest(self) -> str:
+        """Return the digest of the model; empty if it has none."""
+        return self.model.digest() if meets(self.model, Held) else ""
 
 
-def known(model: Model, x: Tensor, outputs: Tensor) -> Model:
+def known(model: Model, batch: Batch, outputs: Tensor) -> Model:
     """Spare a certifier the pass that the driver has made already."""
-    return Known(model, x, outputs) if isinstance(model, Layered) else model
+    return Known(model, batch.x, outputs) if meets(model, Layered) else model
+
+
+__all__ = ["Count", "Known", "Meter", "known", "metered"]

@@ -1,38 +1,85 @@
 """The contracts that methods and models meet, by structure.
 
 A ladder of capabilities, not of frameworks: ``Model`` (outputs only) < ``Sliceable`` (inner
-activations and gradients) < ``Layered`` (a known graph of layers, for bounds). Methods are frozen
-dataclasses with one ``__call__``, or functions that return one.
+activations and gradients) < ``Layered`` (a known list of operators, for bounds and propagation).
+Methods are frozen dataclasses with one ``__call__``, or functions that return one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
+from conjoin.core.operator import Step
 from conjoin.core.quantity import Quantity
 from conjoin.core.random import Streams
-from conjoin.core.slice import Cut, Slice
-from conjoin.core.threat import Ball
-from conjoin.typing import Hidden, Inputs, Labels
+from conjoin.core.result import Bounds
+from conjoin.core.slice import OUTPUT, Cut, Slice
+from conjoin.core.threat import Threat
+from conjoin.typing import Aims, Inputs, PerExample
+
+B = TypeVar("B")
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+NO_VALUES: Mapping[Cut, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The unit of work: inputs, labels, and one random stream per example."""
+    """The unit of work.
+
+    Attributes:
+        x: The inputs, ``(batch, *input)``; floating point, or integer tokens.
+        aim: What a quantity is about, per example: a label, a target, a pair of classes.
+        rng: One random stream per example.
+        context: Named tensors with one row per example that stand still while ``x`` moves; models
+            get them as keyword inputs.
+    """
 
     x: Inputs
-    y: Labels
+    aim: Aims
     rng: Streams
+    context: Mapping[str, Tensor] = field(default_factory=lambda: NOTHING)
 
-    def rows(self, keep: Tensor) -> Batch:
-        """Select examples by a mask or by positions."""
-        return Batch(self.x[keep], self.y[keep], self.rng.rows(keep))
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(self.x)
+
+    def rows(self, keep: Tensor | slice) -> Batch:
+        """Select examples by a mask, by positions or as a slice, which copies nothing."""
+        context = {name: value[keep] for name, value in self.context.items()}
+        return Batch(self.x[keep], self.aim[keep], self.rng.rows(keep), context)
+
+    def at(self, x: Inputs) -> Batch:
+        """Return the same examples with other inputs."""
+        return replace(self, x=x)
+
+    def copied(self) -> Batch:
+        """Return the same examples in memory of their own: what a method gets it may write to."""
+        context = {name: value.clone() for name, value in self.context.items()}
+        return Batch(self.x.clone(), self.aim.clone(), Streams(self.rng.key.clone()), context)
+
+    def repeated(self, times: int) -> Batch:
+        """Return the examples ``times`` times, one whole batch after another."""
+        if times == 1:
+            return self
+        context = {name: tiled(value, times) for name, value in self.context.items()}
+        return Batch(
+            tiled(self.x, times),
+            tiled(self.aim, times),
+            Streams(tiled(self.rng.key, times)),
+            context,
+        )
+
+
+def tiled(value: Tensor, times: int) -> Tensor:
+    """Repeat a tensor along its first axis, one whole batch after another."""
+    return value.repeat(times, *[1] * (value.ndim - 1))
 
 
 @runtime_checkable
@@ -44,30 +91,56 @@ class Model(Protocol):
         """Where the model computes."""
         ...
 
-    def __call__(self, x: Tensor, /) -> Tensor:
+    def __call__(self, batch: Batch, /) -> Tensor:
         """Return the outputs (logits), shape ``(batch, classes)``."""
         ...
 
 
 @runtime_checkable
 class Sliceable(Model, Protocol):
-    """A model that can be cut: f = g ∘ h."""
+    """A model that can be read and written at any number of cuts in one pass."""
 
-    def read(self, x: Tensor, cut: Cut, /) -> Tensor:
-        """Return h(x), the activation at the cut, shape ``(batch, *hidden)``."""
-        ...
+    def run(
+        self,
+        batch: Batch,
+        /,
+        *,
+        put: Mapping[Cut, Tensor] = NO_VALUES,
+        take: tuple[Cut, ...] = (OUTPUT,),
+    ) -> tuple[Tensor, ...]:
+        """Return the values at the cuts ``take`` with the values ``put`` written in.
 
-    def resume(self, z: Tensor, x: Tensor, where: Slice, /) -> Tensor:
-        """Return the value at ``where.stop`` with ``z`` put in at ``where.start``."""
+        The values belong to one autograd graph: those taken later depend on those taken earlier.
+        """
         ...
 
 
 @runtime_checkable
 class Layered(Model, Protocol):
-    """A model whose graph of layers is known."""
+    """A model whose operators are known."""
 
-    def graph(self) -> fx.GraphModule:
-        """Return the traced graph, leaves being the modules of ``torch.nn`` and ``conjoin.nn``."""
+    def steps(self, example: Batch, /) -> tuple[Step, ...]:
+        """Return the operators in order, for inputs shaped like ``example``; the last is the output.
+
+        Raises:
+            CapabilityError: If a part of the network is not known, naming it and why.
+        """
+        ...
+
+
+@runtime_checkable
+class Secant(Sliceable, Protocol):
+    """A model whose backward passes can take secants in place of derivatives."""
+
+    def secants(self, partner: Tensor, /) -> AbstractContextManager[None]:
+        """Within the context, let row i of a pass have slopes between itself and row ``partner[i]``.
+
+        Every elementwise derivative of the backward pass becomes the quotient of differences
+        between the two rows; a row that is its own partner keeps its derivative.
+
+        Raises:
+            CapabilityError: In the pass, at an operation without a secant, naming it.
+        """
         ...
 
 
@@ -76,39 +149,103 @@ class Held(Protocol):
     """A model with state that must be frozen while a driver uses it."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Freeze mode, gradients and parameters; restore all three, also after an exception."""
+        """Freeze mode, gradients, hooks and parameters; restore them, also after an exception."""
         ...
 
     def digest(self) -> str:
-        """Return a SHA-256 of the weights."""
+        """Return a SHA-256 of the weights; empty if they cannot be told."""
         ...
+
+
+@runtime_checkable
+class Domain(Protocol[B]):
+    """A way to reason about operators: intervals, Lipschitz constants, relevances."""
+
+    def apply(self, step: Step, /, *sources: B) -> B:
+        """Return the value of a step from the values of its sources.
+
+        Raises:
+            CapabilityError: If the domain has no rule for the operator.
+        """
+        ...
+
+
+def carried(domain: Domain[B], steps: Sequence[Step], keep: Collection[int]) -> dict[int, B]:
+    """Carry a domain through a network; return its values at the places asked for.
+
+    Other values are dropped as soon as no later step needs them.
+    """
+    last = {source: place for place, step in enumerate(steps) for source in step.sources}
+    values: dict[int, B] = {}
+    for place, step in enumerate(steps):
+        values[place] = domain.apply(step, *(values[source] for source in step.sources))
+        for source in set(step.sources):
+            if last[source] == place and source not in keep:
+                del values[source]
+    return {place: values[place] for place in keep}
+
+
+def forwards(domain: Domain[B], steps: Sequence[Step]) -> B:
+    """Carry a domain through a network; return its value at the output."""
+    last = len(steps) - 1
+    return carried(domain, steps, (last,))[last]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One point of a distribution of interest.
+    """A point of a distribution of interest, or a straight panel between two points.
 
-    Its contribution is ``weight * gradient(at) * along``. If ``panel`` is given, this probe also
-    closes a straight panel from the previous probe, of that displacement: the mean of both end
-    gradients times the panel, corrected so that it adds up to the true change of the quantity.
+    Attributes:
+        put: The point, as values at cuts.
+        to: The other end of the panel; its gradient is then the secant gradient between the two.
     """
 
-    at: Hidden
-    weight: float = 1.0
-    along: Hidden | None = None
-    panel: Hidden | None = None
+    put: Mapping[Cut, Tensor]
+    to: Mapping[Cut, Tensor] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen at a probe.
+
+    Attributes:
+        value: The quantity at the point.
+        at: The activations at the cuts asked for, at the point.
+        gradients: The quantity's gradients (or secant gradients) at these cuts.
+        end: Value and activations at the other end of a panel.
+    """
+
+    value: PerExample
+    at: tuple[Tensor, ...]
+    gradients: tuple[Tensor, ...]
+    end: tuple[PerExample, tuple[Tensor, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a distribution concludes.
+
+    Attributes:
+        values: The attribution at each cut, shaped like the activation there.
+    """
+
+    values: tuple[Tensor, ...]
+
+
+Probes = Generator[Sequence[Probe], Sequence[Seen], Estimate]
+Ends = tuple[Mapping[Cut, Tensor], Mapping[Cut, Tensor]]
 
 
 @runtime_checkable
 class Distribution(Protocol):
-    """A distribution of interest, streamed, so that memory does not grow with its size."""
+    """A distribution of interest: it asks for probes, is told what was seen, and concludes."""
 
-    def __call__(self, model: Sliceable, batch: Batch, cut: Cut, /) -> Iterator[Probe]:
-        """Yield the probes at the cut."""
+    def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
+        """Yield probes, some at a time; memory must not grow with their number."""
         ...
 
-    def ends(self, model: Sliceable, batch: Batch, cut: Cut, /) -> tuple[Tensor, Tensor] | None:
-        """Return (from, to) at the cut if attributions must sum to Q(to) - Q(from)."""
+    def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Ends | None:
+        """Return (from, to) if attributions at each cut must sum to Q(to) - Q(from)."""
         ...
 
 
@@ -116,7 +253,7 @@ class Distribution(Protocol):
 class Attack(Protocol):
     """Search S(x) for an input with a small quantity."""
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
         """Return one candidate per example, inside S(x)."""
         ...
 
@@ -125,8 +262,18 @@ class Attack(Protocol):
 class Certifier(Protocol):
     """Bound a quantity from below over S(x)."""
 
-    def __call__(self, model: Model, batch: Batch, threat: Ball, quantity: Quantity, /) -> Tensor:
-        """Return a lower bound per example of the minimum over S(x)."""
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return a lower bound per example of the minimum over S(x), and what it claims."""
+        ...
+
+
+@runtime_checkable
+class Frugal(Certifier, Protocol):
+    """A certifier whose work is as small as the outputs, so that it takes many passes' at once."""
+
+    @property
+    def at_once(self) -> int:
+        """The examples that it takes in one call, however few go into a pass."""
         ...
 
 
@@ -134,8 +281,8 @@ class Certifier(Protocol):
 class Preparable(Protocol):
     """A certifier part of whose work depends on the model alone."""
 
-    def prepare(self, model: Model, example: Tensor, /) -> Certifier:
-        """Do that part once; ``example`` shows the input's shape."""
+    def prepare(self, model: Model, example: Batch, /) -> Certifier:
+        """Do that part once, for this model as it is; ``example`` shows the input's shape."""
         ...
 
 
@@ -143,8 +290,22 @@ class Preparable(Protocol):
 class Attributor(Protocol):
     """Explain a quantity by the elements at a cut."""
 
+    @property
+    def needs(self) -> type:
+        """The rung of the ladder that it needs: :class:`Model` or :class:`Sliceable`."""
+        ...
+
+    @property
+    def where(self) -> Slice:
+        """The slice; values are shaped like the activation at its start."""
+        ...
+
     def __call__(self, model: Sliceable, batch: Batch, /) -> Tensor:
-        """Return the attribution, shaped like the activation at the cut."""
+        """Return the attribution."""
+        ...
+
+    def ends(self, model: Sliceable, batch: Batch, /) -> tuple[Tensor, Tensor] | None:
+        """Return Q at both ends if the values must sum to their difference."""
         ...
 
 
@@ -176,7 +337,11 @@ __all__ = [
     "Batch",
     "Certifier",
     "Distribution",
+    "Domain",
+    "Ends",
+    "Estimate",
     "Event",
+    "Frugal",
     "Held",
     "Layered",
     "Metric",
@@ -184,5 +349,11 @@ __all__ = [
     "Observer",
     "Preparable",
     "Probe",
+    "Probes",
+    "Secant",
+    "Seen",
     "Sliceable",
+    "carried",
+    "forwards",
+    "tiled",
 ]

@@ -1,23 +1,51 @@
 """Quantities: what is asked of the model's outputs, one number per example.
 
-A quantity is a pure function ``(outputs, labels) -> per example``. One sign everywhere: **it is
-large when the defender is happy**, so attacks minimise it and certificates bound it from below.
-A *target* says which class the quantity is about; it is evaluated once, at the example itself, and
-stays fixed while the input moves ("the class predicted at x", not "the largest output anywhere").
+A quantity is a pure function ``(outputs, aim) -> per example`` with a ``goal``. One sign
+everywhere: **it is large when the defender is happy**, so attacks minimise it and certificates bound
+it from below; at or below ``goal`` the attacker has won (-inf: there is no such point, minimise
+without end). A *target* says what the quantity is about; it is evaluated once, at the example
+itself, and stays fixed while the input moves ("the class predicted at x", not "the largest output
+anywhere").
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from conjoin.errors import CapabilityError
-from conjoin.typing import Hidden, Labels, Outputs, PerExample
+from conjoin.core.naming import name_of
+from conjoin.typing import Aims, Labels, Outputs, PerExample
 
-Quantity = Callable[[Tensor, Tensor], Tensor]
+
+@runtime_checkable
+class Quantity(Protocol):
+    """One number per example, of the outputs and of what it is about."""
+
+    @property
+    def goal(self) -> float:
+        """At or below this the attacker has won; -inf to minimise without end."""
+        ...
+
+    def __call__(self, outputs: Tensor, aim: Tensor, /) -> Tensor:
+        """Return one number per example."""
+        ...
+
+
+@runtime_checkable
+class PiecewiseLinear(Quantity, Protocol):
+    """A quantity that is a minimum of linear functions of the outputs: what certifiers ask for."""
+
+    def rows(self, aim: Tensor, classes: int, /) -> Tensor:
+        """Return the rows, ``(batch, rows, classes)`` in double precision: Q = min_k rows_k · z."""
+        ...
+
+
+Question = Callable[[Tensor, Tensor], Tensor]  # a quantity of which no goal is needed
 Target = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -25,31 +53,96 @@ def _chosen(outputs: Tensor, labels: Tensor) -> Tensor:
     return outputs.gather(1, labels[:, None])[:, 0]
 
 
-def logit(outputs: Outputs, labels: Labels) -> PerExample:
-    """Take the output of the labelled class, z_y (logits)."""
-    return _chosen(outputs, labels)
+def _unit(aim: Tensor, classes: int) -> Tensor:
+    return torch.eye(classes, dtype=torch.float64, device=aim.device)[aim]
 
 
-def log_likelihood(outputs: Outputs, labels: Labels) -> PerExample:
+@dataclass(frozen=True, slots=True)
+class Logit:
+    """Take the output of the class aimed at, z_y."""
+
+    goal: ClassVar[float] = -math.inf
+
+    def __repr__(self) -> str:
+        """Show the name of the quantity."""
+        return "logit"
+
+    def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
+        """Return the output."""
+        return _chosen(outputs, aim)
+
+    def rows(self, aim: Labels, classes: int, /) -> Tensor:
+        """Return one row per example."""
+        return _unit(aim, classes)[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLikelihood:
     """Take log softmax(z)_y in nats: minus the cross-entropy, at most 0."""
-    return _chosen(outputs.log_softmax(1), labels)
+
+    goal: ClassVar[float] = -math.inf
+
+    def __repr__(self) -> str:
+        """Show the name of the quantity."""
+        return "log_likelihood"
+
+    def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
+        """Return the log likelihood."""
+        return _chosen(outputs.log_softmax(1), aim)
 
 
-def margin(outputs: Outputs, labels: Labels) -> PerExample:
+@dataclass(frozen=True, slots=True)
+class Margin:
     """Take z_y - max_{k != y} z_k: positive iff the prediction is right, 0 at a tie."""
-    others = outputs.scatter(1, labels[:, None], -torch.inf)
-    return _chosen(outputs, labels) - others.amax(1)
+
+    goal: ClassVar[float] = 0.0
+
+    def __repr__(self) -> str:
+        """Show the name of the quantity."""
+        return "margin"
+
+    def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
+        """Return the margin."""
+        others = outputs.scatter(1, aim[:, None], -torch.inf)
+        return _chosen(outputs, aim) - others.amax(1)
+
+    def rows(self, aim: Labels, classes: int, /) -> Tensor:
+        """Return e_y - e_k for every other class k."""
+        rows = _unit(aim, classes)[:, None] - torch.eye(
+            classes, dtype=torch.float64, device=aim.device
+        )
+        others = torch.arange(classes, device=aim.device) != aim[:, None]
+        return rows[others].reshape(len(aim), classes - 1, classes)
+
+
+logit, log_likelihood, margin = Logit(), LogLikelihood(), Margin()
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Take z_y - z_k for a fixed class k: why y *rather than* k?"""
+    """Take z_a - z_b: why a *rather than* b?
 
-    against: int
+    Attributes:
+        against: The class b, a being what is aimed at; ``None`` if each example's aim is (a, b).
+    """
 
-    def __call__(self, outputs: Outputs, labels: Labels) -> PerExample:
+    goal: ClassVar[float] = 0.0
+    against: int | None = None
+
+    def __call__(self, outputs: Outputs, aim: Aims, /) -> PerExample:
         """Return the difference of the two outputs."""
-        return _chosen(outputs, labels) - outputs[:, self.against]
+        a, b = self._pair(aim)
+        return _chosen(outputs, a) - _chosen(outputs, b)
+
+    def rows(self, aim: Aims, classes: int, /) -> Tensor:
+        """Return one row per example."""
+        a, b = self._pair(aim)
+        return (_unit(a, classes) - _unit(b, classes))[:, None]
+
+    def _pair(self, aim: Tensor) -> tuple[Tensor, Tensor]:
+        if self.against is None:
+            return aim[:, 0], aim[:, 1]
+        return aim, torch.full_like(aim, self.against)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,42 +150,47 @@ class Avoid:
     """Take max_{k != t} z_k - z_t: positive while the model does *not* answer t.
 
     The quantity of a targeted attack towards t; minimising it makes the model say t.
+
+    Attributes:
+        target: The class t; ``None`` if it is what is aimed at.
     """
 
-    target: int
+    goal: ClassVar[float] = 0.0
+    target: int | None = None
 
-    def __call__(self, outputs: Outputs, labels: Labels) -> PerExample:
-        """Return minus the margin of the target class; the labels are not used."""
-        return -margin(outputs, torch.full_like(labels, self.target))
+    def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
+        """Return minus the margin of the target class."""
+        target = aim if self.target is None else torch.full_like(aim, self.target)
+        return -margin(outputs, target)
 
 
-def value_and_gradient(
-    forward: Callable[[Tensor], Tensor], quantity: Quantity, z: Hidden, labels: Labels
-) -> tuple[PerExample, Hidden]:
-    """Evaluate Q(forward(z)) and its gradient in ``z``, per example, in one pass each way.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Make a quantity of any function ``(outputs, aim) -> per example``.
 
-    Raises:
-        CapabilityError: If no gradient reaches ``z``.
+    Attributes:
+        function: Pure; large when the defender is happy.
+        goal: At or below it the attacker has won; -inf to minimise without end.
     """
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_()
-        value = quantity(forward(leaf), labels)
-        if not value.requires_grad:
-            raise CapabilityError(
-                "no gradient reaches the input: the model is not differentiable (rounding, argmax, "
-                "detach or no_grad inside), or the quantity does not depend on this cut. Methods "
-                "without gradients apply to it; interval bounds do if its layers are known"
-            )
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
-    return value.detach(), gradient
+
+    function: Question
+    goal: float = -math.inf
+
+    def __repr__(self) -> str:
+        """Show the function's name and the goal."""
+        return f"Asked({name_of(self.function)}, goal={self.goal:g})"
+
+    def __call__(self, outputs: Tensor, aim: Tensor, /) -> Tensor:
+        """Ask."""
+        return self.function(outputs, aim)
 
 
-def given(outputs: Outputs, labels: Labels) -> Labels:
+def given(outputs: Outputs, labels: Aims) -> Aims:
     """Aim at the data's own labels."""
     return labels
 
 
-def predicted(outputs: Outputs, labels: Labels) -> Labels:
+def predicted(outputs: Outputs, labels: Aims) -> Labels:
     """Aim at the class predicted at the example itself."""
     return outputs.argmax(1)
 
@@ -103,21 +201,36 @@ class Always:
 
     label: int
 
-    def __call__(self, outputs: Outputs, labels: Labels) -> Labels:
+    def __call__(self, outputs: Outputs, labels: Aims) -> Labels:
         """Return the same label throughout."""
-        return torch.full_like(labels, self.label)
+        return torch.full((len(outputs),), self.label, device=outputs.device)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerUp:
+    """Aim at the pair (class predicted at x, second class at x), for :class:`Contrast`."""
+
+    def __call__(self, outputs: Outputs, labels: Tensor) -> Aims:
+        """Return the two leading classes, ``(batch, 2)``."""
+        return outputs.topk(2, dim=1).indices
 
 
 __all__ = [
     "Always",
+    "Asked",
     "Avoid",
     "Contrast",
+    "LogLikelihood",
+    "Logit",
+    "Margin",
+    "PiecewiseLinear",
     "Quantity",
+    "Question",
+    "RunnerUp",
     "Target",
     "given",
     "log_likelihood",
     "logit",
     "margin",
     "predicted",
-    "value_and_gradient",
 ]

@@ -7,9 +7,10 @@ with the provenance as JSON in the header. Nothing is pickled.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from conjoin.errors import DataError
+from conjoin.errors import DataError, SoundnessError
 from conjoin.typing import Flags, Hidden, Inputs, PerExample
 
 R = TypeVar("R", bound="Result")
@@ -71,6 +72,51 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict on one example, with its reason."""
+
+    verdict: Verdict
+    reason: str
+
+
+class Claim(StrEnum):
+    """Of what a certificate is true.
+
+    ``SOUND_REAL``: of the stored weights in real arithmetic. ``SOUND_DEPLOYED``: also of the
+    network as it is computed in its own precision, for any order of summation; kernels that compute
+    something else (Winograd, FFT, TF32) are outside it.
+    """
+
+    SOUND_REAL = "sound-real"
+    SOUND_DEPLOYED = "sound-deployed"
+
+    @classmethod
+    def weakest(cls, claims: Iterable[Claim]) -> Claim:
+        """Return what all of several claims allow to be said."""
+        return cls.SOUND_REAL if cls.SOUND_REAL in set(claims) else cls.SOUND_DEPLOYED
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a certifier returns.
+
+    Attributes:
+        lower: At most the minimum of the quantity over S(x); -inf where nothing is proved.
+        claim: Of what network the bounds are true.
+        upper: At least that minimum, where one is known.
+        witness: Inputs in S(x) at which the quantity is at most ``upper``.
+        radius: The largest radius of the threat within which the method proves the quantity to
+            stay above its goal, in closed form; ``None`` if it has none.
+    """
+
+    lower: PerExample
+    claim: Claim
+    upper: PerExample | None = None
+    witness: Inputs | None = None
+    radius: PerExample | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Everything needed to obtain a result again.
 
@@ -83,6 +129,8 @@ class Provenance:
     seed: int
     threat: str = ""
     quantity: str = ""
+    goal: float = -math.inf
+    claim: str = ""
     weights: str = ""
     data: str = ""
     versions: dict[str, str] | None = None
@@ -97,10 +145,16 @@ class Result:
 
     provenance: Provenance
 
+    @property
+    def evidence(self) -> Evidence:
+        """How strong the numbers of this result are."""
+        return Evidence.heuristic(self.provenance.method)
+
     def save(self, path: Path | str) -> None:
         """Write the result to one safetensors file, atomically."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}
-        header = {"kind": type(self).__name__, "provenance": json.dumps(asdict(self.provenance))}
+        story = json.dumps(asdict(self.provenance))  # -Infinity is read back as it is
+        header = {"kind": type(self).__name__, "provenance": story}
         save_tensors(tensors, Path(path), header)
 
     @classmethod
@@ -127,8 +181,9 @@ class AttackResult(Result):
         inputs: Shape of the data; the clean input where nothing worse was found.
         value: The quantity there, recomputed in a fresh pass; never above ``clean``.
         clean: The quantity at the clean inputs.
-        success: Where ``value <= 0``: an empirical fact, an *upper* bound on robustness.
-        distance: ‖inputs - x‖ in the threat's norm, in input units.
+        success: Where ``value`` is at or below the quantity's goal: an empirical fact, an *upper*
+            bound on robustness.
+        distance: Between inputs and x as the threat measures it, in input units.
     """
 
     inputs: Inputs
@@ -137,20 +192,75 @@ class AttackResult(Result):
     success: Flags
     distance: PerExample
 
+    @property
+    def evidence(self) -> Evidence:
+        """Empirical: what this attack found."""
+        return Evidence.empirical(self.provenance.method)
+
+    def judged(self) -> tuple[Judgement, ...]:
+        """Return what is known of each example: falsified, or unknown."""
+        return tuple(
+            Judgement(Verdict.FALSIFIED, f"{self.provenance.method} found an input")
+            if fell
+            else Judgement(Verdict.UNKNOWN, f"{self.provenance.method} found nothing")
+            for fell in self.success.tolist()
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Certificate(Result):
-    """Proved lower bounds of the quantity over S(x).
+    """Proved lower bounds of the quantity over S(x); ``provenance.claim`` says of what network.
 
     Attributes:
         lower: A lower bound of the minimum over S(x), per example; may be -inf (nothing proved).
         clean: The quantity at the clean inputs; never below ``lower``.
-        certified: Where ``lower > 0``, strictly.
+        certified: Where ``lower`` is above the quantity's goal, strictly.
+        radius: A radius of the threat within which the quantity is proved to stay above its goal,
+            in input units; 0 where nothing is proved.
+        settled: Where ``radius`` is the largest that the method can prove, by a closed form;
+            elsewhere it is the threat's radius or 0, and bisection may raise it.
     """
 
     lower: PerExample
     clean: PerExample
     certified: Flags
+    radius: PerExample
+    settled: Flags
+
+    @property
+    def evidence(self) -> Evidence:
+        """Certified, by this method and with this claim."""
+        return Evidence.certified(f"{self.provenance.method}, {self.provenance.claim}")
+
+    def judged(self, attacked: AttackResult | None = None) -> tuple[Judgement, ...]:
+        """Return what is known of each example, from the certificate and from an attack on it.
+
+        Raises:
+            SoundnessError: If the attack contradicts the certificate.
+            DataError: If the attack was on other data, or under another threat or quantity.
+        """
+        for field_ in ("data", "threat", "quantity") if attacked else ():
+            mine, other = (getattr(r.provenance, field_) for r in (self, attacked) if r)
+            if mine != other:
+                raise DataError(f"certificate and attack differ in {field_}: {mine} and {other}")
+        fell = self.clean <= self.provenance.goal
+        if attacked is not None:
+            fell = fell | attacked.success
+        if bool((fell & self.certified).any()):
+            places = (fell & self.certified).nonzero()[:5, 0].tolist()
+            raise SoundnessError(
+                f"an attack won at examples {places}, which {self.provenance.method} had certified: "
+                "the certificate is wrong for this model"
+            )
+        return tuple(map(self._judgement, self.certified.tolist(), fell.tolist()))
+
+    def _judgement(self, certified: bool, fell: bool) -> Judgement:
+        story = self.provenance
+        if certified:
+            return Judgement(Verdict.CERTIFIED, f"{story.method} ({story.claim})")
+        if fell:
+            return Judgement(Verdict.FALSIFIED, "an input in the set is known to win")
+        return Judgement(Verdict.UNKNOWN, f"{story.method} does not prove it; nothing refutes it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,9 +344,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 __all__ = [
     "AttackResult",
     "Attribution",
+    "Bounds",
     "Certificate",
+    "Claim",
     "Evidence",
     "EvidenceClass",
+    "Judgement",
     "Provenance",
     "Result",
     "Score",

@@ -1,4 +1,4 @@
-"""The four drivers: attack, certify, attribute, score.
+"""The drivers: attack, certify, attribute, score, and predict.
 
 They alone batch, move to the model's device, seed, count, time and report progress, and they
 enforce the postconditions, so that **a method cannot lie**: a candidate lies in S(x) and is finite,
@@ -9,6 +9,7 @@ as before, also after an exception.
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -21,15 +22,21 @@ import torch
 from torch import Tensor
 
 from conjoin.core.dataset import Dataset
-from conjoin.core.meter import Meter, known
+from conjoin.core.meter import Count, Meter, known, metered
 from conjoin.core.naming import name_of
 from conjoin.core.postcondition import (
-    check_box,
+    check_bounds,
     check_candidates,
+    check_quantity,
+    check_radius,
+    check_threat,
+    check_values,
     completeness_gap,
     describe,
+    explained_shape,
     outputs_of,
-    require_sliceable,
+    reach,
+    require,
     value_of,
 )
 from conjoin.core.protocols import (
@@ -38,6 +45,7 @@ from conjoin.core.protocols import (
     Batch,
     Certifier,
     Event,
+    Frugal,
     Held,
     Metric,
     Model,
@@ -46,14 +54,10 @@ from conjoin.core.protocols import (
 )
 from conjoin.core.quantity import Quantity, Target, given, margin, predicted
 from conjoin.core.random import Streams
-from conjoin.core.result import AttackResult, Attribution, Certificate, Provenance, Score
-from conjoin.core.slice import Slice
-from conjoin.core.threat import Ball
-from conjoin.errors import (
-    DataError,
-    PostconditionError,
-    SoundnessError,
-)
+from conjoin.core.result import AttackResult, Attribution, Certificate, Claim, Provenance, Score
+from conjoin.core.rung import meets
+from conjoin.core.threat import Threat
+from conjoin.errors import DataError, PostconditionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,43 +73,46 @@ class Run:
     observe: Observer | None = None
 
 
+FEW_BYTES = 1 << 26  # of inputs at once on a device, beside those of a pass
+
 Rows = Tensor
-Work = Callable[["Meter", Batch, Rows], dict[str, Tensor]]
+Work = Callable[[Meter, Batch, Rows], dict[str, Tensor]]
 
 
 def attack(
     model: Model,
     data: Dataset,
     method: Attack,
-    threat: Ball,
+    threat: Threat,
     *,
     seed: int,
     quantity: Quantity = margin,
     target: Target = given,
     run: Run = Run(),
 ) -> AttackResult:
-    """Search S(x) for inputs with a small quantity; examples that are wrong already are left.
+    """Search S(x) for inputs with a small quantity; what has reached the goal already is left.
 
     The least value seen is an *upper* bound on the true minimum over S(x).
 
     Raises:
         PostconditionError: If the method leaves S(x), returns a non-finite value or another shape.
         ModelError: If the model's outputs are not finite or have another shape.
-        DataError: If an input lies outside the threat's box.
+        DataError, ThreatError: If threat and inputs do not fit.
     """
-    check_box(data, threat)
+    check_quantity(quantity)
+    check_threat(threat, data.x)
     threat = threat.to(model.device)
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part = threat.rows(rows)
         clean = value_of(meter, quantity, batch)
         inputs, value = batch.x.clone(), clean.clone()
-        todo = (clean > 0).nonzero()[:, 0]
+        todo = (clean > quantity.goal).nonzero()[:, 0]
         if len(todo):
             standing = batch.rows(todo)
-            found = method(meter, standing, part.rows(todo), quantity).detach()
+            found = method(meter, standing.copied(), part.rows(todo), quantity).detach()
             check_candidates(method, found, standing.x, part.rows(todo))
-            reached = value_of(meter, quantity, Batch(found, standing.y, standing.rng))
+            reached = value_of(meter, quantity, standing.at(found))
             better = reached < clean[todo]
             value[todo] = torch.where(better, reached, clean[todo])
             inputs[todo[better]] = found[better]
@@ -113,7 +120,7 @@ def attack(
             "inputs": inputs,
             "value": value,
             "clean": clean,
-            "success": value <= 0,
+            "success": value <= quantity.goal,
             "distance": part.distance(inputs, batch.x),
         }
 
@@ -126,45 +133,53 @@ def certify(
     model: Model,
     data: Dataset,
     method: Certifier,
-    threat: Ball,
+    threat: Threat,
     *,
     seed: int = 0,
     quantity: Quantity = margin,
     target: Target = given,
     run: Run = Run(),
 ) -> Certificate:
-    """Bound the quantity from below over S(x); ``certified`` is where the bound is above 0.
+    """Bound the quantity from below over S(x); ``certified`` is where the bound is above the goal.
 
     Raises:
-        SoundnessError: If a bound exceeds the value at x itself, beyond rounding.
+        SoundnessError: If a bound exceeds the value at x itself.
         PostconditionError: If a bound is NaN or has another shape.
         CapabilityError: If the method cannot bound this model; nothing is ever assumed.
+        DataError, ThreatError: If threat and inputs do not fit.
     """
-    check_box(data, threat)
+    check_quantity(quantity)
+    check_threat(threat, data.x)
     threat = threat.to(model.device)
-    ready = prepared(method, model, data.x[:1])
+    claims: set[Claim] = set()
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        outputs = outputs_of(meter, batch)
-        clean = quantity(outputs, batch.y)
+        part = threat.rows(rows)
+        outputs = outputs_of(meter, batch, run.batch_size)
+        clean = quantity(outputs, batch.aim)
         # The driver's own pass serves the certifier too: it costs one pass, not two.
-        lower = ready(known(model, batch.x, outputs), batch, threat.rows(rows), quantity).detach()
-        if lower.shape != clean.shape or bool(lower.isnan().any()):
-            raise PostconditionError(
-                f"{method!r} returned {describe(lower)}; expected one number, no NaN, for each "
-                f"of {len(clean)} examples. Its bounds were discarded"
-            )
-        if bool((lower > clean + 1e-4 * (1 + clean.abs())).any()):
-            worst = int((lower - clean).argmax())
-            raise SoundnessError(
-                f"{method!r} claims a lower bound of {float(lower[worst]):g} where the value at x "
-                f"itself is {float(clean[worst]):g}: it is unsound for this model"
-            )
-        lower = torch.minimum(lower, clean)
-        return {"lower": lower, "clean": clean, "certified": lower > 0}
+        lent = batch.copied()
+        bounds = ready(known(model, lent, outputs.clone()), lent, threat.rows(rows), quantity)
+        check_bounds(method, bounds, clean, outputs, quantity.goal)
+        check_radius(method, bounds, part, batch.x, quantity.goal)
+        claims.add(bounds.claim)
+        lower = torch.minimum(bounds.lower, clean)
+        held = lower > quantity.goal
+        radius, settled = reach(bounds, part, batch.x, held)
+        return {
+            "lower": lower,
+            "clean": clean,
+            "certified": held,
+            "radius": radius,
+            "settled": settled,
+        }
 
-    story = _story("certify", method, seed, quantity=quantity, threat=threat)
-    columns, provenance = _drive(model, data, work, target, run, story)
+    with _untouched(model):
+        ready = prepared(method, model, data)
+        story = _story("certify", method, seed, quantity=quantity, threat=threat)
+        size = ready.at_once if meets(ready, Frugal) else 1
+        columns, provenance = _drive(model, data, work, target, run, story, at_once=size)
+    provenance = replace(provenance, claim=Claim.weakest(claims))
     return Certificate(provenance=provenance, **columns)
 
 
@@ -177,30 +192,27 @@ def attribute(
     target: Target = predicted,
     run: Run = Run(),
 ) -> Attribution:
-    """Explain the model's output for the class that ``target`` picks at each example.
+    """Explain the model's output for what ``target`` picks at each example.
 
-    The completeness gap is evaluated here, by passes of its own, at the ends the method names.
+    The completeness gap compares the values with the quantity at both ends of the method's path, as
+    the method's own ``ends`` evaluates it.
 
     Raises:
-        CapabilityError: If the model gives outputs only.
+        CapabilityError: If the model lacks what the method needs.
         PostconditionError: If the method returns non-finite values or another shape.
     """
-    require_sliceable(model, method)
+    require(model, method)
+    shape: list[torch.Size] = []
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        values = method(meter, batch).detach()
-        where: Slice = getattr(method, "where", Slice())
-        with torch.no_grad():
-            expected = meter.read(batch.x, where.start)
-        if values.shape != expected.shape or not bool(values.isfinite().all()):
-            raise PostconditionError(
-                f"{method!r} returned {describe(values)}; expected finite values of shape "
-                f"{tuple(expected.shape)}, that of the activation at {where.start}"
-            )
+        values = method(meter, batch.copied()).detach()  # type: ignore[arg-type] # it has what is needed
+        if not shape:  # the same for all batches of a model that is held: looked at once
+            shape.append(explained_shape(meter, batch, method))
+        check_values(method, values, (len(batch), *shape[0]))
         return {
             "values": values,
-            "target": batch.y,
-            "gap": completeness_gap(meter, batch, method, values),
+            "target": batch.aim,
+            "gap": completeness_gap(meter, batch.copied(), method, values),
         }
 
     story = _story("attribute", method, seed)
@@ -222,10 +234,10 @@ def score(
     """Score explanations; ``values`` are those of :func:`attribute`, computed here if not given.
 
     Raises:
-        CapabilityError: If the model gives outputs only.
+        CapabilityError: If the model lacks what the method needs.
         PostconditionError: If the metric returns a non-finite number or another shape.
     """
-    require_sliceable(model, method)
+    require(model, method)
     if values is None:
         values = attribute(model, data, method, seed=seed, target=target, run=run).values
     if len(values) != len(data):
@@ -233,12 +245,12 @@ def score(
     explained = values
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        part = explained[rows.to(explained.device)].to(batch.x.device)
-        found = metric(meter, batch, part, method).detach()
-        if found.shape != batch.y.shape or not bool(found.isfinite().all()):
+        part = explained[rows.to(explained.device)].to(batch.x.device, copy=True)
+        found = metric(meter, batch.copied(), part, method).detach()  # type: ignore[arg-type] # as above
+        if found.shape != (len(batch),) or not bool(found.isfinite().all()):
             raise PostconditionError(
                 f"{metric!r} returned {describe(found)}; expected one finite number for each of "
-                f"{len(batch.y)} examples"
+                f"{len(batch)} examples"
             )
         return {"values": found}
 
@@ -261,12 +273,22 @@ def predict(
     return _drive(model, data, work, given, run, Provenance("predict", "", "", 0))[0]["outputs"]
 
 
-def prepared(method: Certifier, model: Model, example: Tensor) -> Certifier:
+def prepared(method: Certifier, model: Model, data: Dataset) -> Certifier:
     """Let a certifier compute once, for this model, what does not depend on the example."""
-    if not isinstance(method, Preparable):
+    if not meets(method, Preparable):
         return method
     with _untouched(model):
-        return method.prepare(model, example.to(model.device))
+        return method.prepare(model, batch_of(data, slice(0, 1), model.device, 0))
+
+
+def batch_of(data: Dataset, part: slice, device: torch.device, seed: int) -> Batch:
+    """Return consecutive examples as a batch on a device, with their random streams."""
+    return Batch(
+        data.x[part].to(device),
+        data.y[part].to(device),
+        Streams.of(seed, data.positions[part].to(device)),
+        {name: value[part].to(device) for name, value in data.context.items()},
+    )
 
 
 def _drive(
@@ -276,32 +298,40 @@ def _drive(
     target: Target,
     run: Run,
     story: Provenance,
+    *,
+    at_once: int = 1,
 ) -> tuple[dict[str, Tensor], Provenance]:
-    """Run ``work`` over the batches; collect its columns on the data's device."""
-    meter, parts, start = Meter(model), [], time.perf_counter()
+    """Run ``work`` over the batches; collect its columns on the data's device.
+
+    Batches hold ``at_once`` examples where that is more than a pass and their inputs are few bytes.
+    """
+    count, start = Count(), time.perf_counter()
+    size = max(run.batch_size, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
+    meter = metered(model, count)
+    whole: dict[str, Tensor] = {}
     with _untouched(model):
-        for rows in torch.arange(len(data)).split(run.batch_size):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)  # views, not copies
-            batch = Batch(
-                data.x[part].to(model.device),
-                data.y[part].to(model.device),
-                Streams.of(story.seed, data.positions[part].to(model.device)),
-            )
+        for first in range(0, len(data), size):
+            part = slice(first, min(first + size, len(data)))  # views, not copies
+            batch = batch_of(data, part, model.device, story.seed)
             if target is not given:
-                chosen = target(outputs_of(meter, batch), batch.y)
-                batch = Batch(batch.x, chosen, batch.rng)
-            columns = work(meter, batch, rows.to(model.device))
-            parts.append({name: t.detach().to(data.x.device) for name, t in columns.items()})
+                aim = target(outputs_of(meter, batch, run.batch_size), batch.aim)
+                batch = replace(batch, aim=aim)
+            rows = torch.arange(part.start, part.stop, device=model.device)
+            for name, column in work(meter, batch, rows).items():
+                if name not in whole:  # filled in place: parts and their whole are never both held
+                    shape = (len(data), *column.shape[1:])
+                    whole[name] = torch.empty(shape, dtype=column.dtype, device=data.x.device)
+                whole[name][part] = column.detach().to(data.x.device)
             if run.observe is not None:
-                run.observe(Event(story.act, int(rows[-1]) + 1, len(data)))
-    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+                run.observe(Event(story.act, part.stop, len(data)))
+        weights = model.digest() if meets(model, Held) else ""  # known while it is held
     return whole, replace(
         story,
-        weights=model.digest() if isinstance(model, Held) else "",
+        weights=weights,
         data=data.digest,
         versions=versions(),
-        forward=meter.forward,
-        backward=meter.backward,
+        forward=count.forward,
+        backward=count.backward,
         seconds=time.perf_counter() - start,
     )
 
@@ -311,7 +341,7 @@ def _untouched(model: Model) -> Iterator[None]:
     """Hold the model still and keep the global random state, also after an exception."""
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), ExitStack() as stack:
-        if isinstance(model, Held):
+        if meets(model, Held):
             stack.enter_context(model.held())
         yield
 
@@ -322,15 +352,16 @@ def _story(
     seed: int,
     *,
     quantity: Quantity | None = None,
-    threat: Ball | None = None,
+    threat: Threat | None = None,
 ) -> Provenance:
     return Provenance(
         act=act,
         method=repr(method),
         reference=getattr(method, "reference", ""),
         seed=seed,
-        threat="" if threat is None else f"{threat} in {threat.bounds}",
+        threat="" if threat is None else repr(threat),
         quantity="" if quantity is None else name_of(quantity),
+        goal=-math.inf if quantity is None else quantity.goal,
     )
 
 
@@ -342,10 +373,10 @@ def versions() -> dict[str, str]:
 
 
 __all__ = [
-    "Meter",
     "Run",
     "attack",
     "attribute",
+    "batch_of",
     "certify",
     "predict",
     "prepared",

@@ -29,21 +29,33 @@ class Cut:
         side: The module's input or its output.
         call: Which call, from 0, when the module runs more than once in a pass; ``None`` demands
             that it runs exactly once.
-        item: Position or key of the tensor, when the module gives a tuple or a dictionary.
+        item: Position or key of the tensor, when the module gives a tuple or a dictionary, or the
+            positions and keys on the way to it when these are nested. Of what enters a module:
+            the position, or the name of a keyword input; ``None`` for the first.
+        at: One position along axis 1, e.g. a time step or a token; ``None`` for all.
     """
 
     module: str
     side: Side = Side.OUT
     call: int | None = None
-    item: int | str | None = None
+    item: int | str | tuple[int | str, ...] | None = None
+    at: int | None = None
+
+    @property
+    def path(self) -> tuple[int | str, ...]:
+        """The positions and keys on the way to the tensor."""
+        if self.item is None:
+            return ()
+        return self.item if isinstance(self.item, tuple) else (self.item,)
 
     def __str__(self) -> str:
         """Show the cut as ``name.out``, ``input`` or ``output``."""
         if not self.module:
             return "input" if self.side is Side.IN else "output"
         call = "" if self.call is None else f"#{self.call}"
-        item = "" if self.item is None else f"[{self.item!r}]"
-        return f"{self.module}{call}.{self.side.value}{item}"
+        item = "".join(f"[{step!r}]" for step in self.path)
+        at = "" if self.at is None else f" at {self.at}"
+        return f"{self.module}{call}.{self.side.value}{item}{at}"
 
 
 INPUT = Cut("", Side.IN)

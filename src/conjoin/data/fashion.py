@@ -111,6 +111,5 @@ def marked(data: Dataset, rate: float, seed: int = PIPELINE_SEED) -> Dataset:
         data,
         x=x,
         name=f"{data.name} with a mark (rate {rate:g})",
-        region=region(),
-        region_name="the mark in the corner",
+        regions={"the mark in the corner": region()},
     )

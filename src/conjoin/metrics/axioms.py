@@ -18,8 +18,8 @@ from conjoin.errors import CapabilityError
 class CompletenessGap:
     """``|Σ values - (Q(x) - Q(baseline))|`` over ``|Q(x) - Q(baseline)|``: >= 0, lower is better.
 
-    With the panel-corrected trapezoid it is rounding at every budget, and so says nothing of
-    accuracy; take the explanation of ``Trapezoid(corrected=False)`` to judge a number of nodes.
+    With secant panels it is rounding at every budget, and so says nothing of accuracy; take the
+    explanation of ``Trapezoid()`` to judge a number of nodes.
     """
 
     reference: ClassVar[str] = "sundararajan2017"
@@ -32,8 +32,7 @@ class CompletenessGap:
         Raises:
             CapabilityError: If the method promises no completeness.
         """
-        ends = getattr(attributor, "ends", None)
-        reached = None if ends is None else ends(model, batch)
+        reached = attributor.ends(model, batch)
         if reached is None:
             raise CapabilityError(f"{attributor!r} promises no completeness; score another axiom")
         change: Tensor = reached[1] - reached[0]

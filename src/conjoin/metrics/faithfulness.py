@@ -71,7 +71,7 @@ def _curve(
     place = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the highest
     shape = (len(place), 1, *batch.x.shape[2:]) if values.ndim == 4 else batch.x.shape
     shares = torch.linspace(0, 1, steps + 1, device=place.device)
-    per_pass = max(1, ROWS // len(batch.y))
+    per_pass = max(1, ROWS // len(batch))
     heights: list[Tensor] = []
     for chosen in shares.split(per_pass):
         inputs = []
@@ -79,8 +79,9 @@ def _curve(
             touched = (place < (share * place.shape[1]).round()).reshape(shape)
             inputs.append(torch.where(touched == keep, batch.x, baseline))
         with torch.no_grad():
-            outputs = model(torch.cat(inputs)).softmax(1)
-        label = batch.y.repeat(len(chosen))[:, None]
+            several = batch.repeated(len(chosen)).at(torch.cat(inputs))
+            outputs = model(several).softmax(1)
+        label = several.aim[:, None]
         heights += outputs.gather(1, label).reshape(len(chosen), -1).unbind()
     # Added up one by one: a reduction's order may depend on the number of examples.
     area = torch.zeros_like(heights[0])

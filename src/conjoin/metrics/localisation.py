@@ -19,7 +19,8 @@ class MassInside:
     """Share of the attribution's magnitude inside the region: 0..1; 0 for an all-zero map.
 
     Attributes:
-        region: Boolean, shaped like one input.
+        region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
+            the data, ``(batch, *input)``, in one batch.
     """
 
     reference: ClassVar[str] = "kohlbrenner2020"
@@ -27,13 +28,13 @@ class MassInside:
 
     def __repr__(self) -> str:
         """Show the region's size instead of its elements."""
-        return f"MassInside({int(self.region.sum())} of {self.region.numel()} elements)"
+        return f"MassInside({int(self.region[0].sum())} of {self.region[0].numel()} elements)"
 
     def __call__(
         self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
         """Return the share, per example."""
         magnitude = values.abs().flatten(1)
-        inside = magnitude[:, self.region.flatten().to(values.device)].sum(1)
+        inside = (magnitude * self.region.flatten(1).to(values.device)).sum(1)
         total = magnitude.sum(1)
         return torch.where(total > 0, inside / total.clamp(min=1e-30), 0)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.protocols import Attributor, Batch, Sliceable
-from conjoin.core.threat import Ball
+from conjoin.core.threat import Threat
 from conjoin.metrics.ordering import ranks
 
 
@@ -30,7 +30,7 @@ class RankStability:
     """
 
     reference: ClassVar[str] = "ghorbani2019"
-    threat: Ball
+    threat: Threat
     draws: int = 4
 
     def __call__(
@@ -51,7 +51,7 @@ class TopStability:
     """
 
     reference: ClassVar[str] = "ghorbani2019"
-    threat: Ball
+    threat: Threat
     draws: int = 4
     share: float = 0.1
 
@@ -88,13 +88,13 @@ def _least(
     batch: Batch,
     values: Tensor,
     attributor: Attributor,
-    threat: Ball,
+    threat: Threat,
     draws: int,
     similarity: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     least = torch.full_like(values.flatten(1)[:, 0], torch.inf)
     for draw in range(draws):
-        z = threat.sample(batch.x, batch.rng.fold(draw))
-        other = attributor(model, Batch(z, batch.y, batch.rng))
+        z = threat.sample(batch.x, batch.rng.fold("stability").fold(draw))
+        other = attributor(model, batch.at(z))
         least = torch.minimum(least, similarity(values, other))
     return least

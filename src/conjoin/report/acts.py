@@ -107,7 +107,7 @@ def certify_act(
                     subject.name,
                     setting,
                     f"certified accuracy >= {at_least(value)}",
-                    EvidenceClass.CERTIFIED,
+                    found.evidence.kind,
                     file,
                 )
             )

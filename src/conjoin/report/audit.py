@@ -7,6 +7,7 @@ an interruption loses at most the unit in hand; what comes out is the same for a
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +24,21 @@ from conjoin.attribution import (
     smoothgrad,
 )
 from conjoin.certification import BestOf, Interval, Lipschitz, certified_radius
+from conjoin.core.ball import Ball
 from conjoin.core.dataset import Dataset
-from conjoin.core.distribution import Constant, Trapezoid
-from conjoin.core.protocols import Attributor, Certifier, Event, Held, Metric, Observer
+from conjoin.core.distribution import Constant, Panels, Trapezoid
+from conjoin.core.protocols import (
+    Attributor,
+    Certifier,
+    Event,
+    Held,
+    Metric,
+    Model,
+    Observer,
+)
 from conjoin.core.quantity import given, margin, predicted
+from conjoin.core.result import Claim
 from conjoin.core.run import Run, attribute, certify, predict, prepared, score
-from conjoin.core.threat import Ball
 from conjoin.errors import CapabilityError, ConjoinError, ModelError, SoundnessError
 from conjoin.metrics import (
     CompletenessGap,
@@ -54,7 +64,8 @@ class Robustness:
     """One model under one threat, per example.
 
     ``distance`` is that of the nearest adversarial input found (inf if none; an upper bound on the
-    true distance), ``radius`` the certified one (a lower bound), both up to ``largest``.
+    true distance), ``radius`` the certified one (a lower bound), both up to ``largest``; ``deployed``
+    is where the certificate covers the rounding of the deployed network.
     """
 
     threat: Ball
@@ -62,10 +73,18 @@ class Robustness:
     inputs: Tensor
     radius: Tensor
     lower: Tensor
+    deployed: Tensor
     largest: float
     attack: str
     certifier: str
     note: str
+
+    @property
+    def claim(self) -> str:
+        """Of what network the certificates are true; empty where there is none."""
+        if self.certifier == "none":
+            return ""
+        return Claim.SOUND_DEPLOYED if bool(self.deployed.all()) else Claim.SOUND_REAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +129,7 @@ class Progress:
 
 def explanations(section: ExplainSection) -> dict[str, Influence]:
     """Build the plan's explanation methods."""
-    path = integrated_gradients(Constant(section.baseline), Trapezoid(section.nodes))
+    path = integrated_gradients(Constant(section.baseline), Panels(section.nodes))
     made = {
         "saliency": saliency(),
         "gradient_times_input": gradient_times_input(),
@@ -132,8 +151,8 @@ def metrics(plan: AuditPlan, data: Dataset) -> dict[str, Metric]:
         "rank_stability": RankStability(small, section.stability_draws),
         "top_stability": TopStability(small, section.stability_draws),
     }
-    if data.region is not None:
-        made["mass_in_region"] = MassInside(data.region)
+    if data.watched is not None:
+        made["mass_in_region"] = MassInside(data.region(data.watched))
     return made
 
 
@@ -158,8 +177,7 @@ def measure(
         check_deterministic(subject, data)
     context = {"plan": plan.fingerprint(), "data": data.digest}
     for subject in subjects:
-        if isinstance(subject.model, Held):
-            context[f"weights of {subject.name}"] = subject.model.digest()
+        context[f"weights of {subject.name}"] = identity(subject.model)
     workspace.claim(context)
     work = _Work(plan, data, workspace, Run(batch_size=batch_size), observe, len(subjects))
     outputs = {s.name: work.predictions(s) for s in subjects}
@@ -219,8 +237,8 @@ class _Work:
 
         def unit(shard: Dataset) -> dict[str, Tensor]:
             found = {"outputs": predict(subject.model, shard, run=self.run)}
-            if shard.region is not None:
-                blanked = shard.blanked(self.plan.explain.baseline)
+            if shard.watched is not None:
+                blanked = shard.blanked(shard.watched, self.plan.explain.baseline)
                 found["blanked"] = predict(subject.model, blanked, run=self.run)
             found["vanishing"] = vanishing_gradient(subject, shard, self.run)
             return found
@@ -242,14 +260,17 @@ class _Work:
             found = sweep(subject, shard, methods, threat, self.plan, self.run)
             if certifier is None:
                 radius = torch.zeros(len(shard))
-                lower = torch.full((len(shard),), -torch.inf)
+                lower, claim = torch.full((len(shard),), -torch.inf), ""
             else:
                 radius = certified_radius(
                     subject.model, shard, certifier, threat, largest=largest, run=self.run
                 )
-                lower = certify(subject.model, shard, certifier, threat, run=self.run).lower
-            contradicted = (found["distance"] < radius * (1 - 1e-5)) | (
-                (found["distance"] <= eps * (1 - 1e-5)) & (lower > 0)
+                proved = certify(subject.model, shard, certifier, threat, run=self.run)
+                lower, claim = proved.lower, proved.provenance.claim
+            # A certificate of the network as deployed has no slack; the others leave out rounding.
+            exact = 1 if claim == Claim.SOUND_DEPLOYED else 1 - 1e-5
+            contradicted = (found["distance"] < radius * exact) | (
+                (found["distance"] <= eps * exact) & (lower > 0)
             )
             if bool(contradicted.any()):
                 ids = [i for i, bad in zip(shard.ids, contradicted, strict=True) if bad]
@@ -257,7 +278,8 @@ class _Work:
                     f"{subject.name} under {text}: an attack succeeded inside a certified radius, "
                     f"at {ids[:5]}. The certificate is wrong for this model; no result is given"
                 )
-            return {**found, "radius": radius, "lower": lower}
+            deployed = torch.full((len(shard),), claim == Claim.SOUND_DEPLOYED)
+            return {**found, "radius": radius, "lower": lower, "deployed": deployed}
 
         slug = text.replace(":", "-").replace("/", "_")
         what = f"attack and certify {subject.name}, {text}"
@@ -276,7 +298,7 @@ class _Work:
         usable, names, notes = [], [], []
         for name in self.plan.certify.methods:
             try:
-                method = prepared(CERTIFIERS[name], subject.model, self.data.x[:1])
+                method = prepared(CERTIFIERS[name], subject.model, self.data)
                 certify(subject.model, self.data.select([0]), method, _any_ball(self.plan))
                 usable.append(method)
                 names.append(repr(method))
@@ -318,10 +340,16 @@ class _Work:
             found[metric_name] = scored(metric, method, values)
         if name == "integrated_gradients":
             section = self.plan.explain
-            plain = Trapezoid(section.nodes, corrected=False)
+            plain = Trapezoid(section.nodes)
             raw = integrated_gradients(Constant(section.baseline), plain)
             found["completeness_gap"] = scored(CompletenessGap(), raw, None)
         return found
+
+
+def identity(model: Model) -> str:
+    """Return the digest of a model's weights; one that never comes again if they cannot be told."""
+    told = model.digest() if isinstance(model, Held) else ""
+    return told or f"unknown {uuid.uuid4()}"
 
 
 def _any_ball(plan: AuditPlan) -> Ball:

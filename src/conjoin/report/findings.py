@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from conjoin.core.result import EvidenceClass
+from conjoin.core.result import Claim, EvidenceClass
 from conjoin.report.schema import (
     DataRecord,
     EvidenceRecord,
@@ -29,6 +29,13 @@ RELIANCE_FACTOR = 2.0  # attribution in the region over its share of the input
 FRAGILE = 0.5  # of the clean accuracy
 LOOSE = 0.2  # between both bounds
 UNSTABLE = 0.5  # rank correlation
+
+
+CLAIMS = {
+    Claim.SOUND_DEPLOYED.value: ", also as the network is computed in its own precision, in any order "
+    "of summation (not by Winograd, FFT or TF32 kernels)",
+    Claim.SOUND_REAL.value: " in real arithmetic; rounding of the deployed network is not covered",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +222,9 @@ def _guarantee(model: ModelResult, threat: ThreatResult) -> list[Finding]:
             numbers=numbers,
             method=threat.certifier,
             reference="leino2021" if "Lipschitz" in threat.certifier else "gowal2018",
-            limits="Proved for these examples and this set of changes, for the stored weights in "
-            "real arithmetic; rounding of the deployed network is not covered. That nothing is "
-            "proved does not mean that the model is not robust.",
+            limits="Proved for these examples and this set of changes, for the stored weights"
+            f"{CLAIMS.get(threat.claim, '')}. That nothing is proved does not mean that the model is "
+            "not robust.",
         )
     ]
 

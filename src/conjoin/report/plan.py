@@ -21,8 +21,8 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from conjoin.attacks import PGD, WorstOf
+from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.quantity import log_likelihood
-from conjoin.core.threat import L1, L2, Ball, Linf
 from conjoin.errors import PlanError
 
 THREATS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}

@@ -36,8 +36,9 @@ LIMITS = (
     "standing. A stronger attack can only lower it.",
     "Certified accuracy is a lower bound and says nothing where it is low: the bounds are loose for "
     "networks that were not trained for them.",
-    "Certificates hold for the stored weights in real arithmetic; rounding in the deployed network "
-    "and changes of precision, hardware kernels or preprocessing are not covered.",
+    "Certificates hold for the stored weights: those marked sound-deployed also for the network as it "
+    "is computed in its own precision, those marked sound-real in real arithmetic only. Changes of "
+    "precision, Winograd, FFT or TF32 kernels and preprocessing are not covered.",
     "Both bounds concern the stated sets of changes only: not other norms, larger changes, "
     "rotations, occlusions, other data or a shift of the distribution.",
     "Intervals are for the population the examples were drawn from, if they were drawn at random.",
@@ -194,8 +195,8 @@ def _write_tensors(measured: Measured, folder: Path) -> None:
         "y": measured.data.y[shown],
         "index": measured.data.positions[shown],
     }
-    if measured.data.region is not None:
-        examples["region"] = measured.data.region
+    if measured.data.watched is not None:
+        examples["region"] = measured.data.region(measured.data.watched)
     save_tensors(examples, folder / "examples.safetensors", {"kind": "examples"})
     for name, measures in measured.models.items():
         save_tensors(

@@ -64,6 +64,7 @@ class ThreatResult(_Part):
     curve: Curve
     attack: str
     certifier: str
+    claim: str = Field(default="", description="of what network the certificates are true")
     note: str = ""
 
 

@@ -34,7 +34,7 @@ MEANINGS: dict[str, tuple[str, Better]] = {
     "rank_stability": ("least rank correlation under small random changes", "higher"),
     "top_stability": ("least share of the top tenth kept under small random changes", "higher"),
     "mass_in_region": ("share of the attribution inside the region", "neither"),
-    "completeness_gap": ("relative gap of the uncorrected quadrature", "lower"),
+    "completeness_gap": ("relative gap of the plain trapezoid rule", "lower"),
 }
 
 
@@ -61,7 +61,8 @@ def verdicts(found: Robustness, ok: Tensor) -> list[Verdict]:
 def data_record(measured: Measured) -> DataRecord:
     """Describe the audited examples."""
     data = measured.data
-    area = None if data.region is None else float(data.region.float().mean())
+    watched = data.watched
+    area = None if watched is None else float(data.region(watched).float().mean())
     return DataRecord(
         name=data.name,
         count=len(data),
@@ -69,7 +70,7 @@ def data_record(measured: Measured) -> DataRecord:
         sha256=data.digest,
         shape=tuple(data.x.shape[1:]),
         classes=data.classes,
-        region=None if data.region is None else data.region_name,
+        region=watched,
         region_area=area,
     )
 
@@ -120,7 +121,7 @@ def threat_result(text: str, found: Robustness, ok: Tensor, alpha: float) -> Thr
     assert isinstance(threat.eps, float)  # noqa: S101 - a plan gives one radius
     made = verdicts(found, ok)
     tally = {v: made.count(v) for v in Verdict}
-    empirical, certified = Evidence.empirical(found.attack), Evidence.certified(found.certifier)
+    empirical, certified = Evidence.empirical(found.attack), _proof(found)
     standing = count - tally[Verdict.FALSIFIED]
     middle = _median(found.distance[ok]) if bool(ok.any()) else math.inf
     return ThreatResult(
@@ -137,6 +138,7 @@ def threat_result(text: str, found: Robustness, ok: Tensor, alpha: float) -> Thr
         curve=_curve(found, ok),
         attack=found.attack,
         certifier=found.certifier,
+        claim=found.claim,
         note=found.note,
     )
 
@@ -157,8 +159,12 @@ def _curve(found: Robustness, ok: Tensor) -> Curve:
         attacked=tuple(attacked),
         certified=tuple(certified),
         attacked_evidence=record(Evidence.empirical(found.attack)),
-        certified_evidence=record(Evidence.certified(found.certifier)),
+        certified_evidence=record(_proof(found)),
     )
+
+
+def _proof(found: Robustness) -> Evidence:
+    return Evidence.certified(", ".join(part for part in (found.certifier, found.claim) if part))
 
 
 def score_results(measures: ModelMeasures) -> list[ScoreResult]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from conjoin.core.ball import Ball
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack
 from conjoin.core.run import Run, attack
-from conjoin.core.threat import Ball
 from conjoin.report.plan import AuditPlan
 from conjoin.report.sources import Subject
 

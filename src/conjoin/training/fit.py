@@ -52,7 +52,9 @@ def fit(
             warm = min(1.0, progress / 0.05 + 1 / total)
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * warm * (1 + math.cos(math.pi * progress)) / 2
-            loss = objective(network, Batch(data.x[rows], data.y[rows], now.rows(rows)), progress)
+            context = {name: value[rows] for name, value in data.context.items()}
+            batch = Batch(data.x[rows], data.y[rows], now.rows(rows), context)
+            loss = objective(network, batch, progress)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conjoin.core.ball import Ball
 from conjoin.core.protocols import Attack, Batch
 from conjoin.core.quantity import margin
-from conjoin.core.threat import Ball
 from conjoin.nn.spectral import PowerIteration
 
 
@@ -36,7 +36,7 @@ class Standard:
 
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
         """Return the mean cross-entropy in nats."""
-        return functional.cross_entropy(network(batch.x), batch.y)
+        return functional.cross_entropy(network(batch.x, **batch.context), batch.aim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Adversarial:
         threat = self.threat.at(self.threat.eps * min(1.0, 3 * progress))
         with _evaluated(network):
             z = self.method(_Plain(network, batch.x.device), batch, threat, margin)
-        return functional.cross_entropy(network(z), batch.y)
+        return functional.cross_entropy(network(z, **batch.context), batch.aim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class GloRo:
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
         """Return the mean cross-entropy in nats over the classes and ⊥."""
         eps = self.eps * min(1.0, 0.1 + 1.8 * progress)
-        logits = network(batch.x)
+        logits = network(batch.x, **batch.context)
         head = self.norms.layers[-1].weight
         inner = torch.stack(self.norms()[:-1]).prod()
         j = logits.argmax(1)
@@ -85,7 +85,7 @@ class GloRo:
         own = functional.one_hot(j, logits.shape[1]).bool()
         constant = square.clamp(min=1e-24).sqrt() * inner
         bottom = (logits + eps * constant).masked_fill(own, -torch.inf).amax(1, keepdim=True)
-        return functional.cross_entropy(torch.cat([logits, bottom], 1), batch.y)
+        return functional.cross_entropy(torch.cat([logits, bottom], 1), batch.aim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class _Plain:
     network: nn.Module
     device: torch.device
 
-    def __call__(self, x: Tensor, /) -> Tensor:
-        out: Tensor = self.network(x)
+    def __call__(self, batch: Batch, /) -> Tensor:
+        out: Tensor = self.network(batch.x, **batch.context)
         return out
 
 

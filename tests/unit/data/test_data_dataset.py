@@ -8,7 +8,7 @@ import jaxtyping
 import pytest
 import torch
 
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, Feature
 from conjoin.errors import DataError
 
 X = torch.arange(20, dtype=torch.float32).reshape(5, 4) / 20
@@ -47,9 +47,11 @@ def test_values_that_are_not_finite_are_counted_and_placed(bad: float) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
 def test_inputs_must_be_floating_point(dtype: torch.dtype) -> None:
-    with pytest.raises(DataError, match=rf"dtype {dtype}; expected floating .* by 255"):
+    with pytest.raises(
+        DataError, match=rf"dtype {dtype} and shape .*; expected floating .* by 255"
+    ):
         Dataset(X.to(dtype), Y)
 
 
@@ -88,9 +90,42 @@ def test_ids_must_be_unique_and_as_many_as_the_examples() -> None:
         Dataset(X, Y, ids=tuple("abcde"), index=torch.arange(3))
 
 
-def test_the_region_has_the_shape_of_one_input() -> None:
-    with pytest.raises(DataError, match=r"region has shape \(5, 4\); expected .* \(4,\)"):
-        Dataset(X, Y, region=torch.ones(5, 4, dtype=torch.bool))
+def test_a_region_has_the_shape_of_one_input_or_of_all() -> None:
+    each = torch.arange(20).reshape(5, 4) % 2 == 0
+    data = Dataset(X, Y, regions={"all": each[0], "each": each})
+    assert data.watched == "all" and data.region("all").shape == (1, 4)
+    assert torch.equal(data.select([3, 1]).region("each"), each[[3, 1]])
+    for wrong in (each[:3], each[:, :2], each[0].float()):
+        with pytest.raises(DataError, match=r"region 'odd' is .*expected boolean .* \(4,\)"):
+            Dataset(X, Y, regions={"odd": wrong})
+    with pytest.raises(DataError, match=r"no region 'none'; it has \['all', 'each'\]"):
+        data.region("none")
+
+
+def test_context_has_one_row_for_each_example() -> None:
+    data = Dataset(X, Y, context={"angle": torch.arange(5.0)})
+    assert data.select([4, 0]).context["angle"].tolist() == [4.0, 0.0]
+    assert data.digest != Dataset(X, Y).digest
+    for wrong in (torch.zeros(4), torch.tensor(1.0)):
+        with pytest.raises(DataError, match="expected one row for each of 5 examples"):
+            Dataset(X, Y, context={"angle": wrong})
+
+
+def test_tokens_and_tables_have_their_place() -> None:
+    tokens = Dataset(torch.arange(15).reshape(5, 3), Y)
+    assert tokens.x.dtype == torch.int64
+    columns = tuple(
+        Feature(name, immutable=name == "age") for name in ("age", "sum", "term", "job")
+    )
+    assert Dataset(X, Y, features=columns).select([0, 2]).features == columns
+    with pytest.raises(DataError, match="name one per column"):
+        Dataset(X, Y, features=columns[:3])
+
+
+def test_lifted_data_has_parameters_in_front_and_its_inputs_behind() -> None:
+    region = torch.tensor([True, False, False, True])
+    spun = Dataset(X, Y, regions={"corner": region}).lifted(torch.zeros(5, 1))
+    assert spun.x.shape == (5, 1) and torch.equal(spun.context["lifted"], X) and not spun.regions
 
 
 @pytest.mark.parametrize(
@@ -100,18 +135,20 @@ def test_the_region_has_the_shape_of_one_input() -> None:
 )
 def test_selection_keeps_what_belongs_together(rows: list[int] | torch.Tensor) -> None:
     region = torch.tensor([True, False, False, True])
-    data = Dataset(X, Y, index=Y * 10 + torch.arange(5), ids=tuple("abcde"), region=region)
+    data = Dataset(X, Y, index=Y * 10 + torch.arange(5), ids=tuple("abcde"), regions={"r": region})
     part = data.select(rows)
     order = [1, 4] if isinstance(rows, torch.Tensor) and rows.dtype == torch.bool else [4, 1]
     assert torch.equal(part.x, X[order]) and torch.equal(part.y, Y[order])
     assert part.ids == tuple("abcde"[i] for i in order)
     assert torch.equal(part.positions, data.positions[order])
-    assert part.region is not None and torch.equal(part.region, region)
+    assert torch.equal(part.region("r")[0], region)
 
 
 def test_selecting_nothing_is_refused() -> None:
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError, match="no example is selected"):
         Dataset(X, Y).select(torch.zeros(5, dtype=torch.bool))
+    with pytest.raises(DataError, match="give one flag per example"):
+        Dataset(X, Y).select(torch.ones(4, dtype=torch.bool))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -126,13 +163,13 @@ def test_other_labels_leave_the_rest() -> None:
 
 def test_blanking_fills_the_region_and_nothing_else() -> None:
     region = torch.tensor([True, False, False, True])
-    data = Dataset(X, Y, region=region, name="some")
-    blank = data.blanked(0.5)
+    data = Dataset(X, Y, regions={"r": region}, name="some")
+    blank = data.blanked("r", 0.5)
     assert bool((blank.x[:, region] == 0.5).all())
     assert torch.equal(blank.x[:, ~region], X[:, ~region])
-    assert torch.equal(data.x, X) and blank.name == "some, blanked"
-    with pytest.raises(DataError, match="no region to blank"):
-        Dataset(X, Y).blanked()
+    assert torch.equal(data.x, X) and blank.name == "some, r blanked"
+    with pytest.raises(DataError, match="no region 'r'; it has none"):
+        Dataset(X, Y).blanked("r")
 
 
 def test_the_digest_is_of_values_shape_and_type_of_both_parts() -> None:

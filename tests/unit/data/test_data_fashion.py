@@ -113,12 +113,12 @@ def test_rate_zero_says_nothing_of_the_class(test_split: Dataset) -> None:
 
 def test_only_the_region_changes_and_all_of_it_is_the_mark(test_split: Dataset) -> None:
     data = marked(test_split, 0.95)
-    region = data.region
-    assert region is not None and torch.equal(region, fashion.region())
+    region = data.regions["the mark in the corner"]
+    assert torch.equal(region, fashion.region()) and data.watched == "the mark in the corner"
     assert region.shape == (1, 28, 28) and int(region.sum()) == fashion.MARK**2
     assert torch.equal(data.x[:, ~region], test_split.x[:, ~region])
     assert set(data.x[:, region].unique().tolist()) == {0.0, 1.0}
-    assert data.ids == test_split.ids and data.region_name == "the mark in the corner"
+    assert data.ids == test_split.ids
 
 
 def test_the_given_data_is_not_written_to(test_split: Dataset) -> None:

@@ -82,7 +82,9 @@ def test_a_pickle_named_npz_is_refused_and_never_unpickled(tmp_path: Path) -> No
 @pytest.mark.usefixtures("unchecked")
 def test_bytes_of_images_come_with_the_advice_to_divide(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=(X * 255).astype(np.uint8), y=Y)
-    with pytest.raises(DataError, match=r"uint8; expected floating point.*divide .* by 255"):
+    with pytest.raises(
+        DataError, match=r"uint8 and shape .*; expected floating point.*divide .* by 255"
+    ):
         npz(tmp_path / "d.npz")
 
 

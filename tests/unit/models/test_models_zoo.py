@@ -12,9 +12,9 @@ import torch
 
 from conjoin.attacks import PGD
 from conjoin.certification import Lipschitz
+from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.run import attack, certify, predict
-from conjoin.core.threat import L2, Linf
 from conjoin.data import fashion_mnist, marked
 from conjoin.errors import ModelError
 from conjoin.models import zoo as models
@@ -39,7 +39,7 @@ def settings(plain_images: Dataset) -> dict[str, Dataset]:
         DELIVERED: delivered,
         "clean_accuracy, mark drawn at random": marked(plain_images, 0.0),
         "clean_accuracy, unmarked": plain_images,
-        BLANKED: delivered.blanked(),
+        BLANKED: delivered.blanked("the mark in the corner"),
     }
 
 

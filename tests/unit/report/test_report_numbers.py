@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
+from conjoin.core.ball import L2, Ball, Linf
 from conjoin.core.result import Evidence, Verdict
-from conjoin.core.threat import L2, Ball, Linf
 from conjoin.report.audit import Robustness
 from conjoin.report.statistics import clopper_pearson, share
 from conjoin.report.summary import CURVE_POINTS, broken, threat_result, verdicts
@@ -59,8 +59,9 @@ def robustness(
         threat=threat or Linf(0.1),
         distance=torch.tensor(distance, dtype=torch.float64),
         inputs=torch.zeros(len(distance), 2),
-        radius=torch.tensor(radius, dtype=torch.float32),
+        radius=torch.tensor(radius, dtype=torch.float64),
         lower=torch.tensor(lower),
+        deployed=torch.ones(len(radius), dtype=torch.bool),
         largest=largest,
         attack="PGD",
         certifier="Interval()",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conjoin.core.threat import L1, L2, Linf
+from conjoin.core.ball import L1, L2, Linf
 from conjoin.errors import PlanError
 from conjoin.report.plan import AuditPlan, make_plan, parse_number, parse_threat, read_plan
 

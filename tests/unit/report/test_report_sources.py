@@ -161,7 +161,7 @@ def test_names_in_a_report_are_unique(names: list[str], expected: list[str]) -> 
 def test_the_mark_rate_is_part_of_the_name() -> None:
     default, half = load_data("marked_fashion_mnist"), load_data("marked_fashion_mnist:1/2")
     assert "rate 0.95" in default.name and "rate 0.5" in half.name
-    assert default.region is not None and load_data("fashion_mnist").region is None
+    assert default.watched is not None and load_data("fashion_mnist").watched is None
     assert len(load_data("fashion_mnist_train")) == 2000
 
 

@@ -1,0 +1,128 @@
+"""Secant gradients: passes whose elementwise derivatives are slopes between two rows.
+
+While :class:`Slopes` is entered, row i of a pass has, at every activation, the slope between its
+own value and that of row ``partner[i]``: so the backward pass from row i gives the secant gradient
+of the panel between the two, which is complete (its product with the displacement is the change of
+the output, to rounding) and linear in the quantity. Linear operations pass as they are. What is
+neither linear nor has a rule is refused, by name: products of two values that depend on the input,
+softmax, layer norm, comparisons (also under ``no_grad``), roundings. It sees what goes through the
+functions of ``torch``, also inside carved graphs and hooks; custom autograd functions and scripted
+modules do not, and keep their derivatives.
+
+Not seen: what a module computes from values it took off the graph. A copy by ``detach`` or
+``new_tensor``, a value computed under ``no_grad``, and the indices that a maximum returns are
+constants to a secant pass, as they are to a derivative. So a gate by them (``h * (h.detach() > 0)``,
+a ``where``, ``masked_fill``, ``gather`` or assignment with a mask or indices made of them, a branch
+of the program) passes as linear, and the secant misses the change at its switch: exact only where
+both ends fall on the same side.
+
+Reference: shrikumar2017, section 3.5 (the rescale rule), between any two points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from conjoin.errors import CapabilityError
+from conjoin.models.linear import check_comparison, check_linear, check_result
+from conjoin.models.secant_rules import RULES, in_place, name_of
+
+_entered: list[Slopes] = []
+
+
+class Slopes(TorchFunctionMode):
+    """The mode; see the module.
+
+    Args:
+        partner: For each row of the batch, the row at the other end; itself for a derivative.
+        tile: The batch may be padded to a multiple of this many rows.
+    """
+
+    def __init__(self, partner: Tensor, tile: int) -> None:
+        super().__init__()
+        self.partner, self.tile = partner, tile
+        self.active = True
+        self._longer: dict[int, Tensor] = {}
+
+    def __enter__(self) -> Slopes:
+        """Take slopes from here on."""
+        _entered.append(self)
+        super().__enter__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Take derivatives again."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        _entered.remove(self)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Do one operation."""
+        named = dict(kwargs or {})
+        if not (self.active and _depends((*args, *named.values()))):
+            return func(*args, **named)
+        name = name_of(func)
+        if not torch.is_grad_enabled():
+            check_comparison(name)
+            return func(*args, **named)
+        rule = RULES.get(name)
+        if rule is None:
+            check_linear(func, name, args, named)
+            out = func(*args, **named)
+            check_result(name, args, named, out)
+            return out
+        if not in_place(func, named):
+            return rule(self.ends, func, args, named)
+        written = args[0] if args else named.pop("input")
+        return written.copy_(rule(self.ends, func, (written.clone(), *args[1:]), named))
+
+    def ends(self, value: Tensor, name: str) -> Tensor:
+        """Return the partners of the rows of a value.
+
+        Raises:
+            CapabilityError: If its first axis is not the batch.
+        """
+        rows, own = (len(value) if value.ndim else 0), len(self.partner)
+        if not own <= rows < own + self.tile:
+            raise CapabilityError(
+                f"{name} has no secant here: it works on shape {tuple(value.shape)}, of which the "
+                f"first axis is not the batch of {own}"
+            )
+        if rows not in self._longer:
+            padding = torch.arange(own, rows, device=self.partner.device)
+            self._longer[rows] = torch.cat([self.partner, padding])
+        return self._longer[rows]
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Take derivatives within, also inside the context of :class:`Slopes`."""
+    active = [mode for mode in _entered if mode.active]
+    for mode in active:
+        mode.active = False
+    try:
+        yield
+    finally:
+        for mode in active:
+            mode.active = True
+
+
+def _depends(values: Any) -> bool:
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                return True
+        elif isinstance(value, tuple | list) and _depends(value):
+            return True
+    return False

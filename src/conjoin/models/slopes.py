@@ -1,0 +1,249 @@
+"""Secants of functions of one number: (f(b) - f(a)) / (b - a), without cancellation.
+
+Each takes both ends, elementwise, and gives the derivative where they coincide. Those of piecewise
+linear functions are made of the one of ReLU, others of identities (tanh b - tanh a = tanh(b - a)
+(1 - tanh a tanh b)); where there is none, the quotient serves for ends apart and Simpson's rule on
+the derivative for close ones.
+
+Reference: shrikumar2017, section 3.5 (the rescale rule).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Slope = Callable[[Tensor, Tensor], Tensor]
+
+
+def relu(a: Tensor, b: Tensor) -> Tensor:
+    """max(x, 0): without a branch, exact where both ends have one sign."""
+    tiny = torch.finfo(a.dtype).tiny
+    if torch.is_grad_enabled():
+        return (a.relu() + b.relu()) / (a.abs() + b.abs() + tiny)
+    return a.relu().add_(b.relu()).div_(a.abs().add_(b.abs()).add_(tiny))
+
+
+def clamp(low: float | None, high: float | None) -> Slope:
+    """min(max(x, low), high)."""
+    if low is not None and high is not None and low > high:  # constant: high
+        return lambda a, b: torch.zeros_like(a)
+
+    def slope(a: Tensor, b: Tensor) -> Tensor:
+        up = torch.ones_like(a) if low is None else relu(a - low, b - low)
+        return up if high is None else up - relu(a - high, b - high)
+
+    return slope
+
+
+def leaky(negative: float | Tensor) -> Slope:
+    """max(x, 0) + negative · min(x, 0)."""
+
+    def slope(a: Tensor, b: Tensor) -> Tensor:
+        up = relu(a, b)
+        return up + negative * (1 - up)
+
+    return slope
+
+
+def absolute(a: Tensor, b: Tensor) -> Tensor:
+    """|x|."""
+    return relu(a, b) - relu(-a, -b)
+
+
+def hardsigmoid(a: Tensor, b: Tensor) -> Tensor:
+    """clamp(x + 3, 0, 6) / 6."""
+    return clamp(-3.0, 3.0)(a, b) / 6
+
+
+def hardswish(a: Tensor, b: Tensor) -> Tensor:
+    """x · hardsigmoid(x)."""
+    gate = ((a + 3).clamp(0, 6) + (b + 3).clamp(0, 6)) / 12
+    return gate + (a + b) / 2 * hardsigmoid(a, b)
+
+
+def softshrink(threshold: float) -> Slope:
+    """x - clamp(x, -threshold, threshold)."""
+    return lambda a, b: 1 - clamp(-threshold, threshold)(a, b)
+
+
+def exp(a: Tensor, b: Tensor) -> Tensor:
+    """e^x."""
+    return torch.minimum(a, b).exp() * _ratio((a - b).abs(), torch.expm1)
+
+
+def elu(alpha: float, scale: float, rate: float) -> Slope:
+    """scale · (max(x, 0) + alpha · (e^(rate · min(x, 0)) - 1))."""
+
+    def slope(a: Tensor, b: Tensor) -> Tensor:
+        up = relu(a, b)
+        low = exp(rate * a.clamp(max=0), rate * b.clamp(max=0))
+        return scale * (up + alpha * rate * (1 - up) * low)
+
+    return slope
+
+
+def tanh(a: Tensor, b: Tensor) -> Tensor:
+    """(e^2x - 1) / (e^2x + 1)."""
+    return (1 - a.tanh() * b.tanh()) * _ratio(b - a, torch.tanh)
+
+
+def tanhshrink(a: Tensor, b: Tensor) -> Tensor:
+    """x - tanh x."""
+    return 1 - tanh(a, b)
+
+
+def sigmoid(a: Tensor, b: Tensor) -> Tensor:
+    """(1 + tanh(x / 2)) / 2."""
+    return tanh(a / 2, b / 2) / 4
+
+
+def silu(a: Tensor, b: Tensor) -> Tensor:
+    """x · sigmoid(x)."""
+    return (a.sigmoid() + b.sigmoid()) / 2 + (a + b) / 2 * sigmoid(a, b)
+
+
+def softsign(a: Tensor, b: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    # x/(1+|x|) = sign(x) (1 - 1/(1+|x|)); over one sign the slope is 1/((1+|a|)(1+|b|)).
+    same = 1 / ((1 + a.abs()) * (1 + b.abs()))
+    quotient = (_soft(b) - _soft(a)) / torch.where(a == b, 1, b - a)
+    return torch.where(a * b >= 0, same, quotient)
+
+
+def _soft(x: Tensor) -> Tensor:
+    return x / (1 + x.abs())
+
+
+def square(a: Tensor, b: Tensor) -> Tensor:
+    """x²."""
+    return a + b
+
+
+def power(exponent: int) -> Slope:
+    """x^n, for n >= 1."""
+
+    def slope(a: Tensor, b: Tensor) -> Tensor:
+        terms = [a**k * b ** (exponent - 1 - k) for k in range(exponent)]
+        return torch.stack(terms).sum(0)
+
+    return slope
+
+
+def root(a: Tensor, b: Tensor) -> Tensor:
+    """√x."""
+    return 1 / (a.sqrt() + b.sqrt())
+
+
+def logarithm(a: Tensor, b: Tensor) -> Tensor:
+    """Natural logarithm."""
+    low = torch.minimum(a, b)
+    return _ratio((a - b).abs() / low, torch.log1p) / low
+
+
+def reciprocal(a: Tensor, b: Tensor) -> Tensor:
+    """1 / x."""
+    return -1 / (a * b)
+
+
+def softplus(beta: float, threshold: float) -> Slope:
+    """log(1 + e^(beta · x)) / beta; x itself where beta · x is above the threshold.
+
+    So it drops by log(1 + e^-threshold) / beta there, which the slope between two sides holds.
+    """
+
+    def rest(x: Tensor) -> Tensor:
+        """What the value lacks above the threshold: log(1 + e^(-beta · x)) / beta."""
+        return -torch.nn.functional.logsigmoid(beta * x) / beta
+
+    under = smooth(lambda x: x + rest(x), lambda x: (beta * x).sigmoid(), abs(beta))
+
+    def slope(a: Tensor, b: Tensor) -> Tensor:
+        a_over, b_over = beta * a > threshold, beta * b > threshold
+        across = a_over ^ b_over
+        lost = torch.where(b_over, rest(b), 0) - torch.where(a_over, rest(a), 0)
+        drop = torch.where(across, lost / torch.where(across, b - a, 1), 0)
+        return torch.where(a_over & b_over, 1, under(a, b) - drop)
+
+    return slope
+
+
+def logsigmoid(a: Tensor, b: Tensor) -> Tensor:
+    """-softplus(-x)."""
+    return smooth(torch.nn.functional.logsigmoid, lambda x: (-x).sigmoid())(a, b)
+
+
+def gelu(approximate: str) -> Slope:
+    """x · Φ(x), exact or by tanh."""
+    if approximate == "none":
+        return smooth(torch.nn.functional.gelu, _gelu_derivative)
+    return smooth(lambda x: torch.nn.functional.gelu(x, approximate="tanh"), _gelu_tanh_derivative)
+
+
+def mish(a: Tensor, b: Tensor) -> Tensor:
+    """x · tanh(softplus(x))."""
+    return smooth(torch.nn.functional.mish, _mish_derivative)(a, b)
+
+
+def erf(a: Tensor, b: Tensor) -> Tensor:
+    """The error function."""
+    return smooth(torch.erf, lambda x: 2 / math.sqrt(math.pi) * (-x * x).exp())(a, b)
+
+
+def sine(a: Tensor, b: Tensor) -> Tensor:
+    """sin x."""
+    return ((a + b) / 2).cos() * _ratio((b - a) / 2, torch.sin)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """cos x."""
+    return -((a + b) / 2).sin() * _ratio((b - a) / 2, torch.sin)
+
+
+def smooth(
+    function: Callable[[Tensor], Tensor],
+    derivative: Callable[[Tensor], Tensor],
+    rate: float = 1.0,
+) -> Slope:
+    """Take the quotient for ends apart, Simpson's rule on the derivative for close ones.
+
+    They meet where the rule's error, h⁴ f⁗′ / 2880, is that of the quotient's rounding, eps / h.
+    """
+
+    def slope(a: Tensor, b: Tensor) -> Tensor:
+        apart = (0.05 if a.dtype == torch.float32 else 2e-3) / rate
+        step = b - a
+        far = step.abs() > apart
+        quotient = (function(b) - function(a)) / torch.where(far, step, 1)
+        mean = (derivative(a) + 4 * derivative((a + b) / 2) + derivative(b)) / 6
+        return torch.where(far, quotient, mean)
+
+    return slope
+
+
+def _ratio(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """f(x) / x for an f with f(0) = 0, f'(0) = 1."""
+    zero = x == 0
+    return torch.where(zero, 1, function(x) / torch.where(zero, 1, x))
+
+
+def _density(x: Tensor) -> Tensor:
+    return (-x * x / 2).exp() / math.sqrt(2 * math.pi)
+
+
+def _gelu_derivative(x: Tensor) -> Tensor:
+    return (1 + torch.erf(x / math.sqrt(2))) / 2 + x * _density(x)
+
+
+def _gelu_tanh_derivative(x: Tensor) -> Tensor:
+    scale, cubic = math.sqrt(2 / math.pi), 0.044715
+    inner = (scale * (x + cubic * x**3)).tanh()
+    return (1 + inner) / 2 + x / 2 * (1 - inner**2) * scale * (1 + 3 * cubic * x**2)
+
+
+def _mish_derivative(x: Tensor) -> Tensor:
+    soft = torch.nn.functional.softplus(x).tanh()
+    return soft + x * (1 - soft**2) * x.sigmoid()

@@ -1,0 +1,291 @@
+"""What every method, threat and model must hold.
+
+The drivers check each result as it comes; these checks ask more: the same results for any batch
+size and order, nothing written into the caller's tensors, and the invariant that ties the packages
+together, certificate <= attack <= clean value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conjoin.attacks import PGD
+from conjoin.attribution import saliency
+from conjoin.core.ball import L1, L2, Linf
+from conjoin.core.dataset import Dataset
+from conjoin.core.operator import evaluate
+from conjoin.core.protocols import (
+    Attack,
+    Attributor,
+    Certifier,
+    Layered,
+    Metric,
+    Model,
+    Sliceable,
+)
+from conjoin.core.quantity import logit, margin
+from conjoin.core.random import Streams
+from conjoin.core.result import Claim
+from conjoin.core.run import Run, attack, attribute, batch_of, certify, predict, score
+from conjoin.core.threat import Graded, Projectable, Threat
+from conjoin.errors import CapabilityError
+from conjoin.testing.fixtures import example_data, example_model
+
+THREATS: tuple[Threat, ...] = (Linf(0.05), L2(0.5), L1(2.0))
+
+
+class ContractError(AssertionError):
+    """A contract does not hold; the message says which, what was expected and what came."""
+
+
+def require(holds: bool | Tensor, message: str) -> None:
+    """Raise unless all of it holds."""
+    if not bool(torch.as_tensor(holds).all()):
+        raise ContractError(message)
+
+
+def check_attack(
+    method: Attack,
+    model: Model | None = None,
+    data: Dataset | None = None,
+    *,
+    threats: Sequence[Threat] = THREATS,
+) -> None:
+    """Hold an attack to its contract under each threat.
+
+    Raises:
+        ContractError: If it does not print as a value, writes into its inputs, depends on the batch
+            or the order, or does not minimise a quantity without a goal.
+        PostconditionError: From the driver, e.g. if it leaves the set.
+    """
+    _check_value(method)
+    model, data = _given(model, data)
+    for threat in threats:
+        before = data.x.clone()
+        found = attack(model, data, method, threat, seed=1)
+        require(data.x == before, f"{method!r} wrote into the inputs it was given")
+        require(found.value <= found.clean, f"{method!r} ended above the clean value")
+        _same(partial(_attacked, model, method, threat), model, data)
+        endless = attack(model, data, method, threat, seed=1, quantity=logit)
+        require(~endless.success, f"{method!r} reports success at a quantity without a goal")
+        require(
+            (endless.value < endless.clean).any(),
+            f"{method!r} never lowered the logit: it does not minimise what it is asked to",
+        )
+
+
+def _attacked(model: Model, method: Attack, threat: Threat, data: Dataset, run: Run) -> Tensor:
+    return attack(model, data, method, threat, seed=1, run=run).inputs
+
+
+def check_certifier(
+    method: Certifier,
+    model: Model | None = None,
+    data: Dataset | None = None,
+    *,
+    threats: Sequence[Threat] = THREATS,
+) -> None:
+    """Hold a certifier to its contract under each threat.
+
+    Raises:
+        ContractError: If an attack goes below a bound or wins inside a certified radius, if a
+            larger set has a better bound, or if a network with an unknown layer is certified.
+    """
+    _check_value(method)
+    model, data = _given(model, data)
+    for threat in threats:
+        found = certify(model, data, method, threat)
+        deployed = found.provenance.claim == Claim.SOUND_DEPLOYED
+        slack = 0.0 if deployed else 2e-5 * float(found.clean.abs().max())
+        for strength in (PGD(steps=10), PGD(steps=10, surrogate=logit)):
+            reached = attack(model, data, strength, threat, seed=0)
+            require(
+                found.lower <= reached.value + slack,
+                f"{strength!r} under {threat} went below the bounds of {method!r}",
+            )
+        if not isinstance(threat, Graded):
+            continue
+        inside = threat.at(found.radius.clamp(max=1e6))
+        reached = attack(model, data, PGD(steps=10), inside, seed=0)
+        require(
+            ~(reached.success & (found.radius > 0)),
+            f"an attack won inside a radius certified by {method!r}",
+        )
+        wider = certify(model, data, method, threat.at(2 * threat.radius(data.x)))
+        require(
+            wider.lower <= found.lower + 1e-6 * found.clean.abs().max(),
+            f"{method!r} proves more for a larger set under {threat}",
+        )
+    _check_refusal(method)
+
+
+def check_attributor(
+    method: Attributor, model: Model | None = None, data: Dataset | None = None
+) -> None:
+    """Hold an attributor to its contract.
+
+    Raises:
+        ContractError: If it writes into its inputs, or depends on the batch or the order.
+        PostconditionError: From the driver, e.g. if its values have another shape.
+    """
+    _check_value(method)
+    model, data = _given(model, data)
+    before = data.x.clone()
+    attribute(model, data, method, seed=1)
+    require(data.x == before, f"{method!r} wrote into the inputs it was given")
+    _same(lambda d, r: attribute(model, d, method, seed=1, run=r).values, model, data)
+
+
+def check_metric(
+    metric: Metric,
+    method: Attributor | None = None,
+    model: Model | None = None,
+    data: Dataset | None = None,
+) -> None:
+    """Hold a score of explanations to its contract.
+
+    Raises:
+        ContractError: If it writes into its inputs, or depends on the batch or the order.
+        PostconditionError: From the driver, e.g. if a score is not finite.
+    """
+    _check_value(metric)
+    model, data = _given(model, data)
+    by = saliency() if method is None else method
+    before = data.x.clone()
+    score(model, data, by, metric, seed=1)
+    require(data.x == before, f"{metric!r} wrote into the inputs it was given")
+    _same(lambda d, r: score(model, d, by, metric, seed=1, run=r).values, model, data)
+
+
+def check_threat(threat: Threat, data: Dataset | None = None) -> None:
+    """Hold a threat to its contract.
+
+    Raises:
+        ContractError: If x, a sample or a projection is not inside, a distance to itself is not 0,
+            selecting rows changes the answer, or a projection moves a point that is inside.
+    """
+    data = example_data(example_model()) if data is None else data
+    x, rng = data.x, Streams.of(3, data.positions)
+    threat.check(x)
+    require(threat.contains(x, x), f"{threat!r} does not hold the input itself")
+    require(threat.distance(x, x) == 0, f"{threat!r} puts the input at a distance from itself")
+    z = threat.sample(x, rng)
+    require(threat.contains(z, x), f"{threat!r} draws a sample that it does not hold")
+    require(z == threat.sample(x, rng), f"{threat!r} draws another sample from the same streams")
+    half = torch.arange(0, len(x), 2)
+    part = threat.rows(half)
+    require(
+        part.distance(z[half], x[half]) == threat.distance(z, x)[half],
+        f"{threat!r} measures otherwise after rows()",
+    )
+    if isinstance(threat, Graded) and bool(threat.radius(x).isfinite().all()):
+        require(threat.distance(z, x) <= threat.radius(x), f"{threat!r} samples beyond its radius")
+    if isinstance(threat, Projectable):
+        far = x + 3 * (z - x) + 0.7 * (0.5 - x)
+        inside = threat.project(far, x)
+        require(threat.contains(inside, x), f"{threat!r} projects to a point outside")
+        require(
+            threat.project(inside, x) == inside, f"{threat!r} moves a projected point once more"
+        )
+
+
+def check_model(model: Model, data: Dataset) -> None:
+    """Hold a model to its contract.
+
+    Raises:
+        ContractError: If it answers differently when asked again, in another order or in other
+            company; if putting a value back where it was taken changes the outputs; or if its
+            operators do not reproduce it.
+    """
+    outputs = predict(model, data)
+    scale = float(outputs.abs().max())
+    close = 1e-5 * scale if outputs.dtype == torch.float32 else 1e-12 * scale
+    require(outputs == predict(model, data), f"{model!r} is random: two passes differ")
+    flipped = data.select(torch.arange(len(data)).flip(0))
+    alone = torch.cat([predict(model, data.select([i])) for i in range(min(4, len(data)))])
+    require(
+        (predict(model, flipped).flip(0) - outputs).abs() <= close,
+        f"{model!r} answers otherwise in another order",
+    )
+    require(
+        (alone - outputs[: len(alone)]).abs() <= close,
+        f"the answers of {model!r} depend on the company of an example",
+    )
+    batch = batch_of(data, slice(0, len(data)), model.device, 0)
+    if isinstance(model, Sliceable):
+        (again,) = model.run(batch)
+        require(again == model(batch), f"run() of {model!r} gives other outputs than its call")
+    if isinstance(model, Layered):
+        try:
+            steps = model.steps(batch)
+        except CapabilityError:
+            return
+        made = evaluate(steps, batch.x.double())[-1].to(outputs.dtype)
+        require(
+            (made - model(batch)).abs() <= 10 * close,
+            f"the operators of {model!r} do not reproduce its outputs",
+        )
+
+
+def _given(model: Model | None, data: Dataset | None) -> tuple[Model, Dataset]:
+    if model is None:
+        own = example_model()
+        return own, example_data(own) if data is None else data
+    if data is None:
+        raise ContractError("a model of your own needs data of your own: give both")
+    return model, data
+
+
+def _check_value(method: object) -> None:
+    """A method prints as a value, never by an address, and is frozen if it is a dataclass."""
+    require(" at 0x" not in repr(method), f"{method!r} prints an address; give it a __repr__")
+    if is_dataclass(method):
+        options: Any = getattr(type(method), "__dataclass_params__")  # noqa: B009 - untyped
+        require(options.frozen, f"{type(method).__name__} is not frozen: dataclass(frozen=True)")
+        hash(method)
+
+
+def _same(make: Callable[[Dataset, Run], Tensor], model: Model, data: Dataset) -> None:
+    """Compare results for other batch sizes and another order, bit for bit.
+
+    Only where the model's own outputs are: kernels may round a row by its company.
+    """
+    whole, order = Run(len(data)), torch.arange(len(data)).flip(0)
+    outputs, result = predict(model, data, run=whole), make(data, whole)
+    for size in (1, 3):
+        if torch.equal(outputs, predict(model, data, run=Run(size))):
+            require(
+                result == make(data, Run(size)), f"another result in batches of {size} examples"
+            )
+    turned = data.select(order)
+    if torch.equal(outputs[order], predict(model, turned, run=whole)):
+        require(result[order] == make(turned, whole), "another result in another order")
+
+
+def _check_refusal(method: Certifier) -> None:
+    """A network with a product of two activations has no bound that a certifier could know."""
+
+    class Product(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.flatten(1)
+            return h * h.roll(1, 1) * torch.where(h > math.pi, h, -h)
+
+    from conjoin.models.wrap import wrap
+
+    own = example_model()
+    data = example_data(own)
+    try:
+        found = certify(wrap(Product()), data, method, Linf(0.05), quantity=margin)
+    except CapabilityError:
+        return
+    require(
+        ~found.certified & (found.lower == -torch.inf),
+        f"{method!r} gives bounds for a network with an operation that has none",
+    )
