@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conjoin import __version__
+from conjoin.cli.manners import settle
 from conjoin.errors import ConjoinError, PostconditionError
 
 EXIT_CODES = """\
@@ -82,6 +83,7 @@ Examples:  conjoin {0}   |   conjoin {0} -m plain -t linf:8/255 --limit 100
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
+    settle()  # before anything loads torch
     try:
         app(prog_name="conjoin", standalone_mode=False)
     except typer.Exit as error:
