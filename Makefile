@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check format bench docs clean
+.PHONY: demo test test-all mutants check format bench docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ test: $(STAMP) ## the test suite, without the slow tests
 
 test-all: $(STAMP) ## the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2
+
+mutants: $(STAMP) ## deliberate defects: do the tests find them? (slow)
+	$(BIN)/python tests/mutants.py
 
 check: $(STAMP) ## format, lint, types, layering, docs
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1632 @@
+"""Deliberate defects, one line each: do the tests find them?
+
+Every mutant is a patch of one place in ``src/conjoin``, with the tests that should fail under it. Each
+is applied to a copy of the repository in a temporary folder, so the working tree is never written
+to. A patch whose old text does not occur exactly once is an error, so that the list cannot rot; so is
+a test that fails without any patch. Survivors are listed: those with a ``reason`` are equivalent to
+the original, or accepted; any other means that a test is missing, and the exit status is 1.
+
+Run ``make mutants``, or ``python tests/mutants.py --match secant`` for some. Slow, and not part of CI.
+"""
+
+# ruff: noqa: T201 - a program that prints; a line of the sources stays one line
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+# Imported here for the children that are forked: it takes longer than most of the tests.
+import hypothesis.strategies
+import numpy as np
+import pytest
+import safetensors.torch
+import scipy.optimize
+import scipy.stats
+import torch.fx
+
+PRELOADED = (hypothesis, np, safetensors, scipy, torch)
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("src", "tests", "pyproject.toml")
+TIMEOUT = 300.0  # seconds for the tests of one mutant; a mutant that hangs is found
+FAILED = 1  # pytest's exit status where a test fails
+
+ATTACKS = "tests/reference/test_attacks.py"
+ATTRIBUTION = "tests/reference/test_attribution.py"
+AUDIT = "tests/integration/test_audit.py"
+CERTIFICATES = "tests/reference/test_certificates.py"
+DATA = "tests/unit/data/test_data_dataset.py"
+DEPLOYED = "tests/reference/test_deployed.py"
+GRAPHS = "tests/property/test_graphs.py"
+HELD = "tests/unit/models/test_models_held.py"
+NORMS = "tests/reference/test_norms.py"
+PROJECTION = "tests/property/test_projection.py"
+QUANTITY = "tests/unit/core/test_quantity.py"
+RANDOM = "tests/unit/core/test_random.py"
+RUN = "tests/unit/core/test_run.py"
+SECANT = "tests/unit/models/test_models_secant.py"
+SOUND = "tests/property/test_soundness.py"
+THREAT = "tests/property/test_threat.py"
+UNSEEN = "tests/property/test_unseen.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A defect.
+
+    Attributes:
+        name: What is wrong.
+        file: Below ``src/conjoin``.
+        old, new: The patch; ``old`` occurs once.
+        tests: Test files or functions, each as pytest takes it, that should find it.
+        reason: Why it may survive; empty if it must not.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    reason: str = ""
+
+
+def case(name: str) -> str:
+    """The test of one network of ``tests/cases``, by both methods' ids."""
+    return f"{SOUND}::test_a_network_is_bounded_rightly_or_refused[{name}]"
+
+
+CORE = (
+    Mutant(
+        "a panel's gap is spread uniformly over the elements",
+        "core/distribution.py",
+        "            total.credit(seen.gradients, seen.at, seen.end[1])\n        left",
+        "            total.add(tuple(((seen.end[0] - seen.value) / g[0].numel()).reshape("
+        "-1, *[1] * (g.ndim - 1)).expand_as(g).clone() for g in seen.gradients))\n        left",
+        (f"{ATTRIBUTION}::test_panels_weigh_by_what_happens_in_them",),
+    ),
+    Mutant(
+        "panels are credited with equal steps",
+        "core/distribution.py",
+        "            total.credit(seen.gradients, seen.at, seen.end[1])\n        left",
+        "            total.add(seen.gradients, 1 / (nodes - 1))\n        left",
+        (f"{ATTRIBUTION}::test_panels_weigh_by_what_happens_in_them",),
+    ),
+    Mutant(
+        "the trapezoid rule takes its right end alone",
+        "core/distribution.py",
+        "total.credit([a + b for a, b in ends], before.at, seen.at, 0.5)",
+        "total.credit([b for a, b in ends], before.at, seen.at)",
+        (f"{ATTRIBUTION}::test_a_cubic_is_integrated_to_the_order_of_each_rule",),
+    ),
+    Mutant(
+        "Gauss-Legendre nodes with equal weights",
+        "core/distribution.py",
+        "[0.0, *(weights.cumsum() / 2).tolist()]",
+        "[k / rule.nodes for k in range(rule.nodes + 1)]",
+        (f"{ATTRIBUTION}::test_rules_converge_to_the_definition",),
+    ),
+    Mutant(
+        "the ends of a path are swapped",
+        "core/distribution.py",
+        "return {INPUT: self.baseline(model, batch)}, {INPUT: batch.x}",
+        "return {INPUT: batch.x}, {INPUT: self.baseline(model, batch)}",
+        (f"{ATTRIBUTION}::test_the_gap_is_the_sum_less_the_change_of_the_quantity",),
+    ),
+    Mutant(
+        "the baseline is ignored",
+        "core/distribution.py",
+        "        start = self.baseline(model, batch)\n\n        def at",
+        "        start = torch.zeros_like(batch.x)\n\n        def at",
+        (f"{ATTRIBUTION}::test_linear_models_are_exact_at_every_budget",),
+    ),
+    Mutant(
+        "SmoothGrad's scale ignores the range",
+        "core/distribution.py",
+        "spread = (flat.amax(1) - flat.amin(1)) * self.scale",
+        "spread = torch.ones_like(flat[:, 0]) * self.scale",
+        (f"{ATTRIBUTION}::test_smoothgrad_noise_is_a_share_of_each_examples_range",),
+    ),
+    Mutant(
+        "SmoothGrad's range is the largest value",
+        "core/distribution.py",
+        "spread = (flat.amax(1) - flat.amin(1)) * self.scale",
+        "spread = flat.abs().amax(1) * self.scale",
+        (f"{ATTRIBUTION}::test_smoothgrad_noise_is_a_share_of_each_examples_range",),
+    ),
+    Mutant(
+        "SmoothGrad's scale ignored",
+        "core/distribution.py",
+        "spread = (flat.amax(1) - flat.amin(1)) * self.scale",
+        "spread = flat.amax(1) - flat.amin(1)",
+        (f"{ATTRIBUTION}::test_smoothgrad_noise_is_a_share_of_each_examples_range",),
+    ),
+    Mutant(
+        "every draw of SmoothGrad is the same",
+        "core/distribution.py",
+        'batch.rng.fold("noise").fold(place).each(draws)',
+        'batch.rng.fold("noise").fold(place).each([0] * len(draws))',
+        (f"{ATTRIBUTION}::test_smoothgrad_noise_is_a_share_of_each_examples_range",),
+    ),
+    Mutant(
+        "L1's stuck test reversed",
+        "core/ball.py",
+        "stuck = torch.where(gradient > 0, z >= high, z <= low)",
+        "stuck = torch.where(gradient > 0, z <= low, z >= high)",
+        (f"{THREAT}::test_the_l1_step_leaves_out_what_the_box_already_stops",),
+    ),
+    Mutant(
+        "the projection keeps the outer point",
+        "core/projection.py",
+        "inside = value <= aim",
+        "inside = value >= aim",
+        (PROJECTION,),
+    ),
+    Mutant(
+        "the projection leaves a slack in the radius",
+        "core/projection.py",
+        "return distance(path(t), x, rule.order) * slack / eps - 1",
+        "return distance(path(t), x, rule.order) * 0.999999 / eps - 1",
+        (PROJECTION,),
+    ),
+    Mutant(
+        "the l1 projection ignores the box",
+        "core/projection.py",
+        "return (x + rule.moved(d, t)).clamp_(low, high)",
+        "return x + rule.moved(d, t)",
+        (PROJECTION,),
+    ),
+    Mutant(
+        "membership with a slack",
+        "core/exact.py",
+        "held = length * (1 + error) <= eps\n",
+        "held = length <= eps * (1 + 1e-6)\n",
+        (f"{THREAT}::test_the_sphere_belongs_to_the_ball_and_the_next_float_does_not",),
+    ),
+    Mutant(
+        "membership ignores the mask's limits",
+        "core/ball.py",
+        "return box & holds(z, x, self.radius(x), self.order)",
+        "return holds(z, x, self.radius(x), self.order)",
+        (f"{THREAT}::test_nothing_moves_outside_the_mask",),
+    ),
+    Mutant(
+        "the enclosure ignores the mask",
+        "core/ball.py",
+        "                low = torch.where(self.mask, low, centre)\n",
+        "                pass\n",
+        (f"{THREAT}::test_nothing_moves_outside_the_mask",),
+    ),
+    Mutant(
+        "the enclosure is rounded to nearest",
+        "core/ball.py",
+        "low, high = sum_down(centre, -radius), -sum_down(-centre, -radius)",
+        "eps = radius.reshape(-1, *[1] * (x.ndim - 1)); low, high = centre - eps, centre + eps",
+        ("tests/unit/core/test_ball.py::test_the_enclosure_is_rounded_outwards",),
+    ),
+    Mutant(
+        "a name of a stream is ignored",
+        "core/random.py",
+        'return _word(2 * int.from_bytes(name, "little") + 1)',
+        "return _word(1)",
+        (f"{RANDOM}::test_no_two_purposes_share_numbers",),
+    ),
+    Mutant(
+        "numbers and names of streams meet",
+        "core/random.py",
+        "    return _word(2 * purpose)\n",
+        "    return _word(2 * purpose + 1)\n",
+        (f"{RANDOM}::test_numbers_equal_a_reference_in_python_integers",),
+    ),
+    Mutant(
+        "streams depend on the place in the batch",
+        "core/random.py",
+        "index.to(torch.int64) * _GAMMA))",
+        "torch.arange(len(index)) * _GAMMA))",
+        (f"{RANDOM}::test_an_examples_numbers_do_not_depend_on_its_batch",),
+    ),
+    Mutant(
+        "the margin is over all classes",
+        "core/quantity.py",
+        "others = outputs.scatter(1, aim[:, None], -torch.inf)",
+        "others = outputs",
+        (f"{QUANTITY}::test_values_by_hand",),
+    ),
+    Mutant(
+        "the margin's rows hold the class itself",
+        "core/quantity.py",
+        "others = torch.arange(classes, device=aim.device) != aim[:, None]",
+        "others = torch.arange(classes, device=aim.device) != (aim[:, None] + 1) % classes",
+        (f"{QUANTITY}::test_rows_of_piecewise_linear_quantities_give_their_value",),
+    ),
+    Mutant(
+        "the sign of a contrast's rows",
+        "core/quantity.py",
+        "return (_unit(a, classes) - _unit(b, classes))[:, None]",
+        "return (_unit(b, classes) - _unit(a, classes))[:, None]",
+        (f"{QUANTITY}::test_rows_of_piecewise_linear_quantities_give_their_value",),
+    ),
+    Mutant(
+        "a targeted attack runs away from its target",
+        "core/quantity.py",
+        "return -margin(outputs, target)",
+        "return margin(outputs, target)",
+        (f"{QUANTITY}::test_values_by_hand",),
+    ),
+    Mutant(
+        "a tie is no success",
+        "core/run.py",
+        '"success": value <= quantity.goal',
+        '"success": value < quantity.goal',
+        (f"{RUN}::test_a_tie_is_a_success_of_the_attack_and_never_certified",),
+    ),
+    Mutant(
+        "a tie is certified",
+        "core/run.py",
+        "held = lower > quantity.goal\n",
+        "held = lower >= quantity.goal\n",
+        (
+            f"{RUN}::test_a_tie_is_a_success_of_the_attack_and_never_certified",
+            f"{CERTIFICATES}::test_ties_are_not_certified",
+        ),
+    ),
+    Mutant(
+        "a goal of -inf is treated as 0",
+        "core/run.py",
+        "todo = (clean > quantity.goal).nonzero()[:, 0]",
+        "todo = (clean > max(quantity.goal, 0.0)).nonzero()[:, 0]",
+        (f"{RUN}::test_a_logit_is_minimised_and_maximised_without_end",),
+    ),
+    Mutant(
+        "the driver does not check candidates",
+        "core/run.py",
+        "            check_candidates(method, found, standing.x, part.rows(todo))\n",
+        "",
+        (f"{RUN}::test_an_attack_that_lies_is_caught",),
+    ),
+    Mutant(
+        "the driver does not check membership",
+        "core/postcondition.py",
+        "outside = ~threat.contains(found, x)",
+        "outside = torch.zeros(len(x), dtype=torch.bool)",
+        (f"{RUN}::test_an_attack_that_lies_is_caught",),
+    ),
+    Mutant(
+        "the driver takes what the method returns, better or not",
+        "core/run.py",
+        "better = reached < clean[todo]",
+        "better = torch.ones_like(reached, dtype=torch.bool)",
+        (f"{RUN}::test_a_method_that_loses_does_not_replace_what_the_driver_has",),
+    ),
+    Mutant(
+        "the attack's value is not that of its inputs",
+        "core/run.py",
+        "value[todo] = torch.where(better, reached, clean[todo])",
+        "value[todo] = reached",
+        (f"{RUN}::test_a_method_that_loses_does_not_replace_what_the_driver_has",),
+    ),
+    Mutant(
+        "a lower bound above the clean value is kept",
+        "core/run.py",
+        "lower = torch.minimum(bounds.lower, clean)",
+        "lower = bounds.lower",
+        (f"{RUN}::test_a_bound_of_real_arithmetic_never_exceeds_the_value_that_was_computed",),
+    ),
+    Mutant(
+        "bounds are not compared with the clean value",
+        "core/postcondition.py",
+        "if bool((bounds.lower > clean + slack).any()):",
+        "if False:",
+        (f"{RUN}::test_a_certificate_above_a_seen_value_is_an_alarm",),
+    ),
+    Mutant(
+        "a deployed bound has a slack",
+        "core/postcondition.py",
+        "slack = 0 * unit if bounds.claim is Claim.SOUND_DEPLOYED else 256 * unit",
+        "slack = 256 * unit",
+        (f"{RUN}::test_a_bound_of_real_arithmetic_never_exceeds_the_value_that_was_computed",),
+    ),
+    Mutant(
+        "a radius where x is lost is believed",
+        "core/postcondition.py",
+        "if radius is not None and bool(((radius > 0) & (clean + slack <= goal)).any()):",
+        "if False:",
+        (f"{RUN}::test_a_radius_for_an_example_that_is_lost_is_an_alarm",),
+    ),
+    Mutant(
+        "what is not certified has the threat's radius",
+        "core/postcondition.py",
+        "return torch.where(held, eps, 0), torch.zeros_like(held)",
+        "return eps * torch.ones_like(bounds.lower), torch.zeros_like(held)",
+        (f"{RUN}::test_without_a_closed_form_the_radius_is_that_of_the_threat_or_nothing",),
+    ),
+    Mutant(
+        "the sign of the change in the completeness gap",
+        "core/postcondition.py",
+        "return values.flatten(1).sum(1) - change",
+        "return values.flatten(1).sum(1) + change",
+        (f"{ATTRIBUTION}::test_the_gap_is_the_sum_less_the_change_of_the_quantity",),
+    ),
+    Mutant(
+        "the sign of the completeness gap",
+        "core/postcondition.py",
+        "return values.flatten(1).sum(1) - change",
+        "return change - values.flatten(1).sum(1)",
+        (f"{ATTRIBUTION}::test_the_gap_is_the_sum_less_the_change_of_the_quantity",),
+    ),
+    Mutant(
+        "columns are written from the front, in every batch",
+        "core/run.py",
+        "whole[name][part] = column.detach().to(data.x.device)",
+        "whole[name][: len(column)] = column.detach().to(data.x.device)",
+        (f"{RUN}::test_predictions_come_in_the_order_of_the_data",),
+    ),
+    Mutant(
+        "the last batch is left out",
+        "core/run.py",
+        "for first in range(0, len(data), size):",
+        "for first in range(0, max(1, len(data) - size + 1), size):",
+        (f"{RUN}::test_predictions_come_in_the_order_of_the_data",),
+    ),
+    Mutant(
+        "random numbers go by the place in the run",
+        "core/run.py",
+        "Streams.of(seed, data.positions[part].to(device))",
+        "Streams.of(seed, torch.arange(part.start, part.stop))",
+        (f"{RUN}::test_results_do_not_depend_on_the_batch_size_or_the_company",),
+    ),
+    Mutant(
+        "the claim of the last batch is that of the whole",
+        "core/run.py",
+        "claims.add(bounds.claim)",
+        "claims.clear(); claims.add(bounds.claim)",
+        (f"{RUN}::test_the_weakest_claim_is_that_of_the_whole",),
+    ),
+    Mutant(
+        "known outputs answer for any x",
+        "core/meter.py",
+        "return self.outputs if batch.x is self.x else self.model(batch)",
+        "return self.outputs",
+        (f"{RUN}::test_what_the_driver_knows_is_known_of_its_own_inputs_alone",),
+    ),
+    Mutant(
+        "known outputs answer for any x of the same shape",
+        "core/meter.py",
+        "return self.outputs if batch.x is self.x else self.model(batch)",
+        "return self.outputs if batch.x.shape == self.x.shape else self.model(batch)",
+        (f"{RUN}::test_what_the_driver_knows_is_known_of_its_own_inputs_alone",),
+    ),
+    Mutant(
+        "backward passes are not counted",
+        "core/meter.py",
+        "self.count.backward += len(gradient)",
+        "pass",
+        (f"{RUN}::test_passes_are_counted_exactly",),
+    ),
+    Mutant(
+        "an attack that contradicts a certificate is no alarm",
+        "core/result.py",
+        "if bool((fell & self.certified).any()):",
+        "if False:",
+        (f"{RUN}::test_verdicts_and_evidence_come_with_the_results",),
+    ),
+    Mutant(
+        "a verdict ignores the attack",
+        "core/result.py",
+        "            fell = fell | attacked.success\n",
+        "            pass\n",
+        (f"{RUN}::test_the_verdict_of_a_certificate_knows_the_attack",),
+    ),
+    Mutant(
+        "a certificate may be judged by an attack on other data",
+        "core/result.py",
+        'for field_ in ("data", "threat", "quantity") if attacked else ():',
+        'for field_ in ("threat", "quantity") if attacked else ():',
+        (f"{RUN}::test_the_verdict_of_a_certificate_knows_the_attack",),
+    ),
+    Mutant(
+        "the strongest claim is taken for the weakest",
+        "core/result.py",
+        "return cls.SOUND_REAL if cls.SOUND_REAL in set(claims) else cls.SOUND_DEPLOYED",
+        "return cls.SOUND_DEPLOYED if cls.SOUND_DEPLOYED in set(claims) else cls.SOUND_REAL",
+        (f"{RUN}::test_the_weakest_claim_is_that_of_the_whole",),
+    ),
+    Mutant(
+        "the digest of a data set leaves out its context",
+        "core/dataset.py",
+        '(("x", self.x), ("y", self.y), *sorted(self.context.items()))',
+        '(("x", self.x), ("y", self.y))',
+        (DATA,),
+    ),
+    Mutant(
+        "a selection keeps the whole context",
+        "core/dataset.py",
+        "context={name: value[chosen] for name, value in self.context.items()},",
+        "context={name: value[: len(chosen)] for name, value in self.context.items()},",
+        (f"{RUN}::test_context_stands_still_and_moves_with_its_rows", DATA),
+    ),
+)
+
+MODELS = (
+    Mutant(
+        "an operation without a rule is the identity",
+        "models/rules/__init__.py",
+        '            raise CapabilityError(_NO_RULE.get(call.name, "no bound is known for this '
+        'operation"))\n',
+        '            rule = RULES["clone"]\n',
+        (f"{CERTIFICATES}::test_unknown_layers_are_refused_never_one",),
+    ),
+    Mutant(
+        "results may mix the examples",
+        "models/rules/__init__.py",
+        "    if shape == (n, *one):\n        return Known(place)",
+        "    if True:\n        return Known(place)",
+        (f"{CERTIFICATES}::test_what_differs_from_example_to_example_is_refused_as_such",),
+    ),
+    Mutant(
+        "axes may be that of the batch",
+        "models/rules/call.py",
+        "    if 0 in found:\n",
+        "    if False:\n",
+        (f"{CERTIFICATES}::test_what_differs_from_example_to_example_is_refused_as_such",),
+    ),
+    Mutant(
+        "constants may differ from example to example",
+        "models/rules/call.py",
+        "if fixed.shape[0] != self.n or not bool((fixed == fixed[:1]).all()):",
+        "if False:",
+        (f"{CERTIFICATES}::test_what_differs_from_example_to_example_is_refused_as_such",),
+    ),
+    Mutant(
+        "the factor of a sum is ignored",
+        "models/rules/arithmetic.py",
+        '[(1.0, c["self"]), (_number(c["alpha"]), c["other"])]',
+        '[(1.0, c["self"]), (1.0, c["other"])]',
+        (f"{GRAPHS}::test_the_operators_are_the_module", case("copies: alpha-interval")),
+    ),
+    Mutant(
+        "a difference is a sum",
+        "models/rules/arithmetic.py",
+        '[(1.0, c["self"]), (-_number(c["alpha"]), c["other"])]',
+        '[(1.0, c["self"]), (_number(c["alpha"]), c["other"])]',
+        (f"{GRAPHS}::test_the_operators_are_the_module",),
+    ),
+    Mutant(
+        "copies keep lengths",
+        "certification/norms.py",
+        "        return _positive_norm(map)\n",
+        "        return 1.0\n",
+        (f"{NORMS}::test_maps_without_negative_entries",),
+    ),
+    Mutant(
+        "overlapping windows count once",
+        "models/rules/windows.py",
+        "pool(x, kernel, stride, padding, dilation, ceil), overlap)",
+        "pool(x, kernel, stride, padding, dilation, ceil), 1)",
+        (f"{CERTIFICATES}::test_layers_have_their_true_constants",),
+    ),
+    Mutant(
+        "adaptive maxima count once",
+        "models/rules/windows.py",
+        "func(x, size)[0], overlap)",
+        "func(x, size)[0], 1)",
+        (case("copies: adaptive maxima-lipschitz"),),
+    ),
+    Mutant(
+        "a negative divisor of a pool is taken",
+        "models/rules/windows.py",
+        'if (c.arguments.get("divisor_override") or 1) < 0:',
+        "if False:",
+        (f"{CERTIFICATES}::test_a_pool_with_a_divisor_of_its_own_is_refused",),
+    ),
+    Mutant(
+        "halves are not checked before a sort is seen",
+        "models/rules/moves.py",
+        "if size % 2 or set(pieces) != {(source, axis, 0, half), (source, axis, half, size)}:",
+        "if size % 2:",
+        (f"{CERTIFICATES}::test_halves_that_are_not_halves_are_no_sort",),
+    ),
+    Mutant(
+        "minimum and maximum of other values make a sort",
+        "models/rules/moves.py",
+        "    if set(made[0][1:]) != set(made[1][1:]):\n        return None\n",
+        "",
+        (f"{CERTIFICATES}::test_halves_that_are_not_halves_are_no_sort",),
+    ),
+    Mutant(
+        "batch normalisation ignores its eps",
+        "models/rules/affine.py",
+        'scale = (var + float(c["eps"])).rsqrt()',
+        "scale = var.rsqrt()",
+        (f"{CERTIFICATES}::test_a_usual_residual_network_has_sound_bounds",),
+    ),
+    Mutant(
+        "batch normalisation over the batch is taken",
+        "models/rules/affine.py",
+        'if c.arguments.get("training") or c["running_mean"] is None or c["running_var"] is None:',
+        "if False:",
+        (f"{CERTIFICATES}::test_what_differs_from_example_to_example_is_refused_as_such",),
+    ),
+    Mutant(
+        "layer normalisation ignores its eps",
+        "models/rules/affine.py",
+        'RootMeanSquare(1, float(c["eps"]))',
+        "RootMeanSquare(1, 1e-5)",
+        (f"{CERTIFICATES}::test_layer_normalisation_keeps_its_eps",),
+    ),
+    Mutant(
+        "layer normalisation does not centre",
+        "models/rules/affine.py",
+        "torch.eye(size, dtype=torch.float64, device=device) - 1 / size",
+        "torch.eye(size, dtype=torch.float64, device=device)",
+        (f"{CERTIFICATES}::test_layer_normalisation_keeps_its_eps",),
+    ),
+    Mutant(
+        "two passes are alike whatever they compute",
+        "models/trace.py",
+        "        if not _alike(one, other):\n",
+        "        if False:\n",
+        (f"{CERTIFICATES}::test_the_recorder_itself_refuses_what_is_no_function_of_an_example",),
+    ),
+    Mutant(
+        "constants are not compared",
+        "models/trace.py",
+        "return u.dtype == v.dtype and u.shape == v.shape and _equal(u, v)",
+        "return True",
+        (f"{CERTIFICATES}::test_the_recorder_itself_refuses_what_is_no_function_of_an_example",),
+    ),
+    Mutant(
+        "constants from out of sight are not compared",
+        "models/trace.py",
+        "        if made is not again:\n",
+        "        if False:\n",
+        (
+            case("opaque: thread-interval"),
+            case("opaque: thread-lipschitz"),
+        ),
+    ),
+    Mutant(
+        "what is written in place does not make its views stale",
+        "models/trace.py",
+        "self._written[_storage(tensor)] = self._written.get(_storage(tensor), 0) + 1",
+        "self._written[_storage(tensor)] = self._written.get(_storage(tensor), 0)",
+        (f"{CERTIFICATES}::test_what_is_overwritten_in_place_is_followed_or_refused",),
+    ),
+    Mutant(
+        "memory shared with what was overwritten is a constant",
+        "models/trace.py",
+        "        if storage is not None and storage in self._written:\n",
+        "        if False:\n",
+        (f"{CERTIFICATES}::test_the_recorder_itself_refuses_what_is_no_function_of_an_example",),
+    ),
+    Mutant(
+        "values may leave by item() and branches",
+        "models/trace.py",
+        "        if _BY_VALUE & set(func.tags) and not fixed:\n",
+        "        if False:\n",
+        (
+            case("opaque: item-interval"),
+            case("opaque: item-lipschitz"),
+            case("opaque: branch-interval"),
+            case("opaque: branch-lipschitz"),
+            case("opaque: rare nonzero-interval"),
+            case("opaque: rare nonzero-lipschitz"),
+            case("opaque: rare selection-interval"),
+            case("opaque: rare selection-lipschitz"),
+            case("opaque: equal-interval"),
+            case("opaque: equal-lipschitz"),
+            case("opaque: allclose-interval"),
+            case("opaque: allclose-lipschitz"),
+        ),
+    ),
+    Mutant(
+        "values may leave by numpy()",
+        "models/trace.py",
+        "if name in _LEAKS and args and self.recorder.known(args[0]) is not None:",
+        "if False:",
+        (
+            case("opaque: numpy-interval"),
+            case("opaque: numpy-lipschitz"),
+            case("opaque: list-interval"),
+            case("opaque: list-lipschitz"),
+            case("opaque: dlpack-interval"),
+            case("opaque: dlpack-lipschitz"),
+            case("opaque: array-interval"),
+            case("opaque: array-lipschitz"),
+        ),
+    ),
+    Mutant(
+        "random numbers are constants",
+        "models/trace.py",
+        "for tensor in tree_leaves(out) if random else ():",
+        "for tensor in ():",
+        (f"{CERTIFICATES}::test_the_recorder_itself_refuses_what_is_no_function_of_an_example",),
+    ),
+    Mutant(
+        "what outputs= does is not recorded",
+        "models/torch.py",
+        "lambda z: self._logits(self.module(z)), x)",
+        "lambda z: self.module(z), x)",
+        (
+            case("outputs: scaled-interval"),
+            case("outputs: scaled-lipschitz"),
+            case("outputs: permuted-interval"),
+            case("outputs: permuted-lipschitz"),
+            case("outputs: negated-interval"),
+            case("outputs: negated-lipschitz"),
+            case("pick of a dictionary-interval"),
+            case("pick of a dictionary-lipschitz"),
+        ),
+    ),
+    Mutant(
+        "operators are kept when the weights change",
+        "models/torch.py",
+        "            if self._steps[0] != self._held.key:\n",
+        '            if self._steps[0] == "":\n',
+        (f"{CERTIFICATES}::test_operators_follow_the_weights",),
+    ),
+    Mutant(
+        "changes to a held model are not looked for",
+        "models/torch.py",
+        "        self._check_unchanged(before)\n",
+        "",
+        (HELD,),
+    ),
+    Mutant(
+        "the checksum ignores the place of a weight",
+        "models/held.py",
+        "return _mixed(torch.arange(1, _ROW + 1, device=device) * _GAMMA) | 1",
+        "return torch.ones(_ROW, dtype=torch.int64, device=device)",
+        (f"{RUN}::test_a_method_that_swaps_two_weights_is_found_out",),
+    ),
+    Mutant(
+        "the digest is of the names alone",
+        "models/held.py",
+        "            whole.update(piece.cpu().numpy().data)\n",
+        "            pass\n",
+        ("tests/unit/models/test_models_torch.py::test_the_digest_is_of_names_and_values",),
+    ),
+    Mutant(
+        "a secant is the derivative at its left end",
+        "attribution/influence.py",
+        "            partner[start] = end\n",
+        "            pass\n",
+        (f"{ATTRIBUTION}::test_one_panel_is_exact_where_derivatives_at_its_ends_are_not",),
+    ),
+    Mutant(
+        "a panel has the gradient at its right end",
+        "attribution/influence.py",
+        "                passed[start].gradients,\n",
+        "                passed[end].gradients,\n",
+        (f"{ATTRIBUTION}::test_one_panel_is_exact_where_derivatives_at_its_ends_are_not",),
+    ),
+    Mutant(
+        "the slope of a row's partner is that of the row",
+        "models/secant_rules.py",
+        "return gradients[0] * ctx.slope(z, z[partner]), None, None, None",
+        "return gradients[0] * ctx.slope(z, z), None, None, None",
+        (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+    ),
+    Mutant(
+        "the larger of two values has the slope of a row",
+        "models/secant_rules.py",
+        "share = slopes.relu(d, d[partner])",
+        "share = slopes.relu(d, d)",
+        (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+    ),
+    Mutant(
+        "what has no secant keeps its derivative",
+        "models/secant.py",
+        "            check_linear(func, name, args, named)\n",
+        "",
+        (f"{SECANT}::test_what_has_no_secant_is_refused_by_name",),
+    ),
+    Mutant(
+        "rows of padding are partners of the first",
+        "models/secant.py",
+        "padding = torch.arange(own, rows, device=self.partner.device)",
+        "padding = torch.arange(own, rows, device=self.partner.device) * 0",
+        (SECANT,),
+        "rows of padding are cut off, and their gradients with them",
+    ),
+    Mutant(
+        "slopes do not end with their context",
+        "models/secant.py",
+        "        for mode in active:\n            mode.active = True\n",
+        "        pass\n",
+        (SECANT,),
+    ),
+)
+
+METHODS = (
+    Mutant(
+        "restarts forget the best",
+        "attacks/descent.py",
+        "            better = value < least[standing]\n",
+        "            better = torch.ones_like(value, dtype=torch.bool)\n",
+        (f"{ATTACKS}::test_the_best_point_seen_is_what_comes_back",),
+    ),
+    Mutant(
+        "every restart starts at the same point",
+        "attacks/descent.py",
+        'rng = batch.rng.fold("restart").fold(restart)',
+        'rng = batch.rng.fold("restart")',
+        (f"{ATTACKS}::test_more_restarts_find_no_less_of_a_logit",),
+    ),
+    Mutant(
+        "a descent ends where it is, not where it was best",
+        "attacks/descent.py",
+        "better = self.open & (value < self.least)",
+        "better = self.open",
+        (f"{ATTACKS}::test_the_best_point_seen_is_what_comes_back",),
+    ),
+    Mutant(
+        "a tie goes on",
+        "attacks/descent.py",
+        "self.open = self.open & (value > goal)",
+        "self.open = self.open & (value >= goal)",
+        (f"{ATTACKS}::test_a_tie_is_a_success",),
+    ),
+    Mutant(
+        "a restart takes ties again",
+        "attacks/descent.py",
+        "standing = (least > quantity.goal).nonzero()[:, 0]",
+        "standing = (least >= quantity.goal).nonzero()[:, 0]",
+        (f"{ATTACKS}::test_a_tie_is_a_success",),
+    ),
+    Mutant(
+        "the surrogate judges",
+        "attacks/descent.py",
+        "                value = quantity(outputs, batch.aim)\n",
+        "                pass\n",
+        (f"{ATTACKS}::test_restarts_never_hurt_and_success_is_judged_by_the_quantity",),
+    ),
+    Mutant(
+        "the last step is not looked at",
+        "attacks/descent.py",
+        "            found.see(z, quantity(model(batch.at(z)), batch.aim), quantity.goal)\n",
+        "            pass\n",
+        (f"{ATTACKS}::test_fgsm_is_one_signed_step_of_the_cross_entropy",),
+    ),
+    Mutant(
+        "an attack ascends",
+        "attacks/descent.py",
+        "threat.steepest(-gradient, z)",
+        "threat.steepest(gradient, z)",
+        (f"{ATTACKS}::test_fgsm_is_one_signed_step_of_the_cross_entropy",),
+    ),
+    Mutant(
+        "those that leave are not written down",
+        "attacks/descent.py",
+        '        """Write the points down and go on with the rows ``keep``."""\n'
+        "        self.whole()\n",
+        '        """Write the points down and go on with the rows ``keep``."""\n',
+        (
+            f"{ATTACKS}::test_company_does_not_change_an_attack",
+            f"{ATTACKS}::test_a_tie_is_a_success",
+        ),
+    ),
+    Mutant(
+        "the nearest point need not be in the set",
+        "attacks/closest.py",
+        "                still &= near_by.contains(point, x)  # rounding must not lead out of it\n",
+        "",
+        (
+            f"{ATTACKS}::test_closest_finds_the_exact_distance_of_a_linear_model",
+            f"{ATTACKS}::test_a_tie_is_a_success",
+        ),
+        "on the segment to a point of a convex set only rounding leads out, and the driver looks",
+    ),
+    Mutant(
+        "the bisection takes points that are not fooled",
+        "attacks/closest.py",
+        "near, far = torch.where(still, near, middle), torch.where(still, middle, far)",
+        "near, far = torch.where(still, middle, near), torch.where(still, far, middle)",
+        (f"{ATTACKS}::test_closest_finds_the_exact_distance_of_a_linear_model",),
+    ),
+    Mutant(
+        "a tie is not fooled",
+        "attacks/closest.py",
+        "still = quantity(model(part.at(point)), part.aim) <= quantity.goal",
+        "still = quantity(model(part.at(point)), part.aim) < quantity.goal",
+        (f"{ATTACKS}::test_a_tie_is_a_success",),
+    ),
+    Mutant(
+        "the last of several attacks counts",
+        "attacks/worst_of.py",
+        "            better = value < least[standing]\n",
+        "            better = torch.ones_like(value, dtype=torch.bool)\n",
+        (f"{ATTACKS}::test_attacks_in_turn_keep_the_worst",),
+    ),
+    Mutant(
+        "several attacks share their random numbers",
+        "attacks/worst_of.py",
+        'rng=part.rng.fold("attack").fold(number)',
+        "rng=part.rng",
+        (f"{ATTACKS}::test_attacks_in_turn_do_not_share_their_random_numbers",),
+    ),
+    Mutant(
+        "gradient times input is the gradient",
+        "core/distribution.py",
+        "tuple(g * z for g, z in zip(seen.gradients, seen.at, strict=True))",
+        "seen.gradients",
+        (f"{ATTRIBUTION}::test_linear_models_are_exact_at_every_budget",),
+    ),
+    Mutant(
+        "where no secant is known the gradient at the start is taken",
+        "attribution/influence.py",
+        "return {cut: (value + panel.to[cut]) / 2 for cut, value in panel.put.items()}",
+        "return dict(panel.put)",
+        (f"{ATTRIBUTION}::test_where_no_secant_is_known_midpoints_take_their_place",),
+    ),
+    Mutant(
+        "two panels from one node share its row",
+        "attribution/influence.py",
+        "        if start in leaving:\n            start = len(points)\n            "
+        "points.append(probe.put)\n",
+        "",
+        (ATTRIBUTION,),
+        "no distribution of the library asks for two panels from one node",
+    ),
+    Mutant(
+        "a gradient that does not depend on its place is refused, or not",
+        "core/gradient.py",
+        "    if all(gradient is None for gradient in found):\n",
+        "    if False:\n",
+        (QUANTITY,),
+    ),
+    Mutant(
+        "the audit has no alarm",
+        "report/audit.py",
+        "            if bool(contradicted.any()):\n",
+        "            if False:\n",
+        (f"{AUDIT}::test_an_attack_that_contradicts_a_certificate_ends_the_audit",),
+    ),
+    Mutant(
+        "the audit compares with the radius alone",
+        "report/audit.py",
+        '(found["distance"] <= eps * exact) & (lower > 0)',
+        '(found["distance"] <= eps * exact) & (lower > 1e9)',
+        (f"{AUDIT}::test_an_attack_that_contradicts_a_certificate_ends_the_audit",),
+    ),
+    Mutant(
+        "the audit compares with the bound alone",
+        "report/audit.py",
+        'contradicted = (found["distance"] < radius * exact) | (',
+        'contradicted = (found["distance"] < radius * 0) | (',
+        (f"{AUDIT}::test_an_attack_that_contradicts_a_certificate_ends_the_audit",),
+    ),
+    Mutant(
+        "every certificate of an audit is of the deployed network",
+        "report/audit.py",
+        "deployed = torch.full((len(shard),), claim == Claim.SOUND_DEPLOYED)",
+        "deployed = torch.full((len(shard),), True)",
+        (f"{AUDIT}::test_an_attack_that_contradicts_a_certificate_ends_the_audit",),
+    ),
+    Mutant(
+        "models without a digest are one model",
+        "report/audit.py",
+        'return told or f"unknown {uuid.uuid4()}"',
+        'return told or "unknown"',
+        (f"{AUDIT}::test_what_was_computed_for_one_model_is_not_kept_for_a_stranger",),
+    ),
+    Mutant(
+        "a faint gradient has vanished",
+        "report/audit.py",
+        "return values.flatten(1).abs().amax(1) == 0",
+        "return values.flatten(1).abs().amax(1) < 1e-6",
+        (f"{AUDIT}::test_a_gradient_that_vanishes_is_flagged_and_a_faint_one_is_not",),
+    ),
+    Mutant(
+        "a random model is audited",
+        "report/audit.py",
+        "    if not torch.equal(first, second):\n",
+        "    if False:\n",
+        (
+            "tests/unit/report/test_report_sources.py::test_a_random_model_is_found_out_by_asking_twice",
+        ),
+    ),
+    Mutant(
+        "the audit certifies no further than eps",
+        "report/audit.py",
+        "largest = float(torch.tensor(eps * self.plan.reach, dtype=self.data.x.dtype))",
+        "largest = float(torch.tensor(eps, dtype=self.data.x.dtype))",
+        (f"{AUDIT}::test_a_certificate_that_is_tight_is_no_false_alarm",),
+    ),
+)
+
+_BOX = f"{CERTIFICATES}::test_the_box_of_an_affine_map_holds_its_real_values"
+_RATIONAL = f"{CERTIFICATES}::test_interval_bounds_hold_in_rational_arithmetic"
+_LINEAR = f"{DEPLOYED}::test_a_linear_network_at_its_certified_radius"
+_ORDERS = f"{DEPLOYED}::test_no_order_of_summation_contradicts_a_deployed_bound"
+_RANDOM = f"{DEPLOYED}::test_random_inputs_of_single_precision_stay_above_a_deployed_bound"
+
+CERTIFICATION = (
+    Mutant(
+        "the box of an affine map forgets the deployed rounding",
+        "certification/box.py",
+        "    error = domain.error(op, box.magnitude)\n",
+        "    error = 0.0\n",
+        (_ORDERS, _RANDOM),
+    ),
+    Mutant(
+        "the deployed rounding forgets the bias",
+        "certification/box.py",
+        "whole = whole if size is None else whole + size",
+        "whole = whole",
+        (f"{CERTIFICATES}::test_the_deployed_error_is_that_of_all_that_is_summed",),
+    ),
+    Mutant(
+        "the box of an affine map forgets the rounding of its terms",
+        "certification/box.py",
+        "op.map.absolute()(radius + 4 * unit * (radius + centre.abs())) * (1 + unit)",
+        "op.map.absolute()(radius) * (1 + unit)",
+        (_BOX,),
+    ),
+    Mutant(
+        "the box of an affine map forgets the rounding of its bias",
+        "certification/box.py",
+        "spread = spread + 4 * unit * size + (op.map.terms + 16) * TINY",
+        "spread = spread + (op.map.terms + 16) * TINY",
+        (_BOX,),
+    ),
+    Mutant(
+        "the box of an affine map forgets underflow",
+        "certification/box.py",
+        "spread = spread + 4 * unit * size + (op.map.terms + 16) * TINY",
+        "spread = spread + 4 * unit * size",
+        (
+            f"{CERTIFICATES}::test_the_box_of_an_affine_map_holds_products_below_the_range_of_doubles",
+        ),
+    ),
+    Mutant(
+        "the magnitudes of a map keep their signs",
+        "core/operator.py",
+        "return Dense(self.weight.abs(), self.source)",
+        "return Dense(self.weight, self.source)",
+        (f"{CERTIFICATES}::test_intervals_are_exact_on_linear_models", _BOX),
+    ),
+    Mutant(
+        "a row of a convolution has the terms of one channel",
+        "core/operator.py",
+        "return channels * math.prod(self.weight.shape[2:])",
+        "return 1",
+        ("tests/unit/core/test_operator.py",),
+    ),
+    Mutant(
+        "the box through a ball forgets its rounding",
+        "certification/box.py",
+        "error = op.map.absolute()(ball.centre.abs() + radius) * 4 * unit + 4 * unit * size",
+        "error = 4 * unit * size",
+        (_BOX, f"{CERTIFICATES}::test_the_box_of_an_l1_ball_is_its_dual_norm"),
+    ),
+    Mutant(
+        "the box through a ball forgets the rounding of its bias",
+        "certification/box.py",
+        "error = op.map.absolute()(ball.centre.abs() + radius) * 4 * unit + 4 * unit * size",
+        "error = op.map.absolute()(ball.centre.abs() + radius) * 4 * unit",
+        (_BOX,),
+    ),
+    Mutant(
+        "the dual of l1 is l1",
+        "certification/box.py",
+        "return 1.0 if math.isinf(order) else math.inf if order == 1 else order / (order - 1)",
+        "return 1.0 if math.isinf(order) else order",
+        (f"{CERTIFICATES}::test_the_box_of_an_l1_ball_is_its_dual_norm",),
+    ),
+    Mutant(
+        "a ball is scaled by its factor's sign",
+        "certification/box.py",
+        "factor = op.map.scale.flatten()[0].abs()",
+        "factor = op.map.scale.flatten()[0]",
+        (f"{CERTIFICATES}::test_the_ball_behind_a_scaling_is_the_scaled_ball",),
+    ),
+    Mutant(
+        "the radius of a scaled ball stays",
+        "certification/box.py",
+        "radius = ball.radius * factor * (1 + 16 * UNIT) + wide * (1 + 1e-12)",
+        "radius = ball.radius * (1 + 16 * UNIT) + wide * (1 + 1e-12)",
+        (f"{CERTIFICATES}::test_the_ball_behind_a_scaling_is_the_scaled_ball",),
+    ),
+    Mutant(
+        "a scaled ball forgets its rounding",
+        "certification/box.py",
+        "radius = ball.radius * factor * (1 + 16 * UNIT) + wide * (1 + 1e-12)",
+        "radius = ball.radius * factor",
+        (f"{DEPLOYED}::test_a_network_that_rounds_away_its_input",),
+    ),
+    Mutant(
+        "a ball is scaled alike where factors differ",
+        "certification/box.py",
+        "if not isinstance(op.map, Diagonal) or bool((op.map.scale != "
+        "op.map.scale.flatten()[0]).any()):",
+        "if not isinstance(op.map, Diagonal):",
+        (f"{CERTIFICATES}::test_the_ball_behind_a_scaling_is_the_scaled_ball",),
+    ),
+    Mutant(
+        "the box of an activation forgets its rounding",
+        "certification/box.py",
+        "error = op.jump + (2 * op.rounding * unit * whole + tiny if op.rounding else 0.0)",
+        "error = op.jump",
+        (f"{CERTIFICATES}::test_the_box_of_an_activation_holds_its_real_values",),
+    ),
+    Mutant(
+        "the box of an activation forgets its jump",
+        "certification/box.py",
+        "error = op.jump + (2 * op.rounding * unit * whole + tiny if op.rounding else 0.0)",
+        "error = 2 * op.rounding * unit * whole + tiny if op.rounding else 0.0",
+        (f"{CERTIFICATES}::test_the_box_of_an_activation_is_wider_by_its_jump",),
+    ),
+    Mutant(
+        "the turns of an activation are ignored",
+        "certification/box.py",
+        "inside = (box.high >= first) & (box.low <= last)",
+        "inside = torch.zeros_like(box.low, dtype=torch.bool)",
+        (f"{SOUND}::test_bounds_hold_where_an_activation_turns",),
+    ),
+    Mutant(
+        "the box of a sum forgets its rounding",
+        "certification/box.py",
+        "    error = share * whole + TINY\n",
+        "    error = 0.0 * whole\n",
+        (f"{CERTIFICATES}::test_the_box_of_a_sum_holds_its_real_values",),
+    ),
+    Mutant(
+        "the box of a sum forgets the deployed rounding",
+        "certification/box.py",
+        "        error = error + domain.rounding.gamma(len(boxes)) * whole\n",
+        "        pass\n",
+        (f"{CERTIFICATES}::test_the_deployed_box_of_a_sum_is_wider_by_its_rounding",),
+    ),
+    Mutant(
+        "overflow in a box goes unnoticed",
+        "certification/box.py",
+        "        return replace(out, lost=lost)\n",
+        "        return out\n",
+        (f"{UNSEEN}::test_infinity_times_zero_is_no_zero",),
+    ),
+    Mutant(
+        "overflow of lengths goes unnoticed",
+        "certification/lipschitz.py",
+        "masked_fill(~(start + reach < longest), -math.inf)",
+        "masked_fill(start > math.inf, -math.inf)",
+        (f"{UNSEEN}::test_what_may_overflow_is_no_certificate_of_the_deployed_network",),
+    ),
+    Mutant(
+        "the attack's own copy is judged",
+        "core/run.py",
+        "found = method(meter, standing.copied(), part.rows(todo), quantity).detach()",
+        "found = method(meter, standing, part.rows(todo), quantity).detach()",
+        (f"{UNSEEN}::test_a_method_may_write_to_what_it_is_lent_and_deceives_nobody",),
+    ),
+    Mutant(
+        "a value is believed although it was written to",
+        "models/trace.py",
+        "        return value.dtype == copy.dtype and _equal(value, copy)\n",
+        "        return True\n",
+        (f"{UNSEEN}::test_writes_out_of_sight_are_refused",),
+    ),
+    Mutant(
+        "a conversion to another precision is followed",
+        "models/rules/__init__.py",
+        "    if dtype != call.graph.dtype:\n",
+        "    if False:\n",
+        (f"{UNSEEN}::test_conversions_and_empty_values_are_refused",),
+    ),
+    Mutant(
+        "the box of a difference has the ends of a sum",
+        "certification/box.py",
+        "(b.low, b.high) if sign > 0 else (-b.high, -b.low)",
+        "(b.low, b.high) if sign > 0 else (-b.low, -b.high)",
+        (f"{GRAPHS}::test_no_point_contradicts_a_bound",),
+    ),
+    Mutant(
+        "the box of a layer norm ignores its eps",
+        "certification/box.py",
+        "return x / ((x.square() + rest) / count + op.eps).sqrt()",
+        "return x / ((x.square() + rest) / count).sqrt()",
+        (f"{CERTIFICATES}::test_layer_normalisation_keeps_its_eps",),
+    ),
+    Mutant(
+        "the box of a layer norm takes the others at their largest",
+        "certification/box.py",
+        "high = torch.where(box.high >= 0, value(box.high, small), value(box.high, large))",
+        "high = torch.where(box.high >= 0, value(box.high, large), value(box.high, large))",
+        (f"{CERTIFICATES}::test_the_box_of_a_layer_norm_is_reached",),
+    ),
+    Mutant(
+        "gamma does not count terms",
+        "certification/rounding.py",
+        "share = terms * unit",
+        "share = unit",
+        (f"{CERTIFICATES}::test_gamma_counts_terms",),
+    ),
+    Mutant(
+        "products are rounded to nearest",
+        "certification/rounding.py",
+        "product = max(product * factor * (1 + 4 * UNIT), SMALLEST)",
+        "product = max(product * factor, SMALLEST)",
+        (f"{CERTIFICATES}::test_products_and_sums_are_rounded_upwards",),
+    ),
+    Mutant(
+        "products may vanish",
+        "certification/rounding.py",
+        "product = max(product * factor * (1 + 4 * UNIT), SMALLEST)",
+        "product = product * factor * (1 + 4 * UNIT)",
+        (f"{CERTIFICATES}::test_products_and_sums_are_rounded_upwards",),
+    ),
+    Mutant(
+        "sums are rounded to nearest",
+        "certification/rounding.py",
+        "return math.fsum(terms) * (1 + 4 * UNIT)",
+        "return math.fsum(terms)",
+        (f"{CERTIFICATES}::test_products_and_sums_are_rounded_upwards",),
+    ),
+    Mutant(
+        "bounds are rounded to nearest on their way out",
+        "certification/rounding.py",
+        "return torch.where(near > value, near.nextafter(near.new_tensor(-torch.inf)), near)",
+        "return near",
+        (f"{CERTIFICATES}::test_bounds_are_rounded_downwards_on_their_way_out",),
+    ),
+    Mutant(
+        "an interval bound forgets the rounding of its products",
+        "certification/interval.py",
+        "    lower = value - spread - slack - fixed\n",
+        "    lower = value - spread - fixed\n",
+        (_RATIONAL,),
+    ),
+    Mutant(
+        "an interval bound forgets the rounding of its offset",
+        "certification/interval.py",
+        "    lower = value - spread - slack - fixed\n",
+        "    lower = value - spread - slack\n",
+        (_RATIONAL,),
+    ),
+    Mutant(
+        "an interval bound through a ball forgets its rounding",
+        "certification/interval.py",
+        "value - reach * dual * (1 + share) - slack - fixed)",
+        "value - reach * dual * (1 + share))",
+        (_RATIONAL,),
+    ),
+    Mutant(
+        "an interval bound forgets the deployed rounding of the last layers",
+        "certification/interval.py",
+        "            if error is not None:\n",
+        "            if False:\n",
+        (_LINEAR,),
+    ),
+    Mutant(
+        "bounds of real arithmetic claim the deployed network",
+        "certification/interval.py",
+        "        return Bounds(found, Claim.SOUND_REAL)\n",
+        "        return Bounds(found, Claim.SOUND_DEPLOYED)\n",
+        (
+            f"{CERTIFICATES}::test_reshapes_and_concatenations_keep_their_axes",
+            _ORDERS,
+        ),
+    ),
+    Mutant(
+        "outputs are not held against the box",
+        "certification/interval.py",
+        "        check_inside(boxes[last], outputs, domain.rounding)\n",
+        "",
+        (f"{CERTIFICATES}::test_operators_that_are_not_the_network_are_refused",),
+    ),
+    Mutant(
+        "operators are not held against the network",
+        "certification/known.py",
+        "            reproduce(steps, points, outputs)\n",
+        "            pass\n",
+        (f"{CERTIFICATES}::test_operators_that_are_not_the_network_are_refused",),
+    ),
+    Mutant(
+        "a prepared certifier serves any model",
+        "certification/known.py",
+        "        if digest_of(model) != self.digest:\n",
+        "        if False:\n",
+        (f"{CERTIFICATES}::test_a_prepared_certifier_refuses_other_weights_and_shapes",),
+    ),
+    Mutant(
+        "a prepared certifier serves any shape",
+        "certification/known.py",
+        "        if tuple(batch.x.shape[1:]) != self.steps[0].shape:\n",
+        "        if False:\n",
+        (f"{CERTIFICATES}::test_a_prepared_certifier_refuses_other_weights_and_shapes",),
+    ),
+    Mutant(
+        "the constants of branches are not added",
+        "certification/length.py",
+        "total(*(s.constant for s in sources)),  # x + x counts twice",
+        "max(s.constant for s in sources),",
+        (f"{CERTIFICATES}::test_graphs_are_composed_as_they_run",),
+    ),
+    Mutant(
+        "what is joined has the largest constant",
+        "certification/length.py",
+        "return math.hypot(*values) * (1 + 8 * UNIT)",
+        "return max(values) * (1 + 8 * UNIT)",
+        (f"{CERTIFICATES}::test_graphs_are_composed_as_they_run",),
+    ),
+    Mutant(
+        "the norm of magnitudes looks at rows alone",
+        "certification/length.py",
+        "up(float(rows.max()), float(columns.max()), slack, slack)",
+        "up(float(rows.max()), float(rows.max()), slack, slack)",
+        (f"{CERTIFICATES}::test_the_norm_of_magnitudes_looks_at_rows_and_columns",),
+    ),
+    Mutant(
+        "the length of an affine map forgets the rounding of its input",
+        "certification/length.py",
+        "local = source.size.times(up(share, spread)).plus(",
+        "local = Line().plus(",
+        (f"{CERTIFICATES}::test_lengths_and_errors_pass_through_an_affine_map",),
+    ),
+    Mutant(
+        "the length of an affine map forgets the rounding of its bias",
+        "certification/length.py",
+        "Line(0.0, up(share, whole)), domain.flush(step, terms)",
+        "Line(), domain.flush(step, terms)",
+        (f"{CERTIFICATES}::test_lengths_and_errors_pass_through_an_affine_map",),
+    ),
+    Mutant(
+        "errors are not carried through an affine map",
+        "certification/length.py",
+        "return Length(up(source.constant, norm), size, source.error.times(norm).plus(local))",
+        "return Length(up(source.constant, norm), size, local)",
+        (f"{CERTIFICATES}::test_lengths_and_errors_pass_through_an_affine_map",),
+    ),
+    Mutant(
+        "the largest slope of an activation is the last",
+        "certification/length.py",
+        "slope = max(abs(s) for s in op.slopes)",
+        "slope = op.slopes[1]",
+        (f"{CERTIFICATES}::test_the_steepest_slope_counts_also_where_it_falls",),
+    ),
+    Mutant(
+        "lengths are rounded to nearest",
+        "certification/constants.py",
+        "length * (1 + (count + 8) * UNIT) * scale",
+        "length * scale",
+        (f"{CERTIFICATES}::test_lengths_are_rounded_upwards",),
+    ),
+    Mutant(
+        "constants are rounded to nearest",
+        "certification/constants.py",
+        "product = lengths * inner * (1 + 8 * UNIT)",
+        "product = lengths * inner",
+        (f"{CERTIFICATES}::test_lengths_are_rounded_upwards",),
+    ),
+    Mutant(
+        "the constant of a pair is that of its first class",
+        "certification/constants.py",
+        "torch.stack([_lengths(rows - row) for row in rows])",
+        "torch.stack([_lengths(rows) for row in rows])",
+        (f"{CERTIFICATES}::test_the_pairs_of_a_network_are_no_less_than_exact_lengths",),
+    ),
+    Mutant(
+        "constants may vanish",
+        "certification/constants.py",
+        "return torch.where(small, SMALLEST, product)",
+        "return product",
+        (f"{CERTIFICATES}::test_a_constant_never_vanishes",),
+    ),
+    Mutant(
+        "the closed-form radius forgets the errors",
+        "certification/lipschitz.py",
+        "fixed = asked.value(outputs[some], which, 32 * unit) - error",
+        "fixed = asked.value(outputs[some], which, 0.0)",
+        (f"{CERTIFICATES}::test_the_closed_form_pays_for_rounding_at_x_and_at_the_worst_point",),
+    ),
+    Mutant(
+        "the closed-form radius forgets the errors at the worst point",
+        "certification/lipschitz.py",
+        "x[0] + z[0], x[1] + z[1])",
+        "x[0], x[1])",
+        (f"{CERTIFICATES}::test_the_closed_form_pays_for_rounding_at_x_and_at_the_worst_point",),
+    ),
+    Mutant(
+        "the closed-form radius forgets the goal",
+        "certification/lipschitz.py",
+        "above = fixed - 8 * unit * fixed.abs() - (ask.goal + least)",
+        "above = fixed - 8 * unit * fixed.abs() - least",
+        (f"{CERTIFICATES}::test_the_radius_reaches_the_goal_and_no_further",),
+    ),
+    Mutant(
+        "the radius of a wrong prediction is negative",
+        "certification/lipschitz.py",
+        "posinf=math.inf).clamp(min=0))",
+        "posinf=math.inf))",
+        (f"{CERTIFICATES}::test_certified_radii_are_exact_on_linear_models",),
+    ),
+    Mutant(
+        "the radius of a wrong prediction is its distance",
+        "certification/lipschitz.py",
+        "posinf=math.inf).clamp(min=0))",
+        "posinf=math.inf).abs())",
+        (f"{CERTIFICATES}::test_certified_radii_are_exact_on_linear_models",),
+    ),
+    Mutant(
+        "the radius of a cube is that of its ball",
+        "certification/lipschitz.py",
+        "return radius / math.sqrt(x[0].numel()) * (1 - 1e-12)",
+        "return radius",
+        (_LINEAR,),
+    ),
+    Mutant(
+        "the reach of a cube is its side",
+        "certification/lipschitz.py",
+        "    if math.isinf(given.order):\n        return corner\n",
+        "    if math.isinf(given.order):\n        return given.radius\n",
+        (f"{CERTIFICATES}::test_a_cube_reaches_as_far_as_its_corner",),
+    ),
+    Mutant(
+        "a row of the quantity that is no pair has the constant of one class",
+        "certification/lipschitz.py",
+        "steep = torch.where(plain, known, other)",
+        "steep = known",
+        (f"{CERTIFICATES}::test_any_row_of_a_quantity_has_its_constant",),
+    ),
+    Mutant(
+        "no example of a batch is held against the operators",
+        "certification/lipschitz.py",
+        "            self._check_samples(batch.x[::SAMPLED], outputs[::SAMPLED])\n",
+        "",
+        (f"{CERTIFICATES}::test_operators_that_are_not_the_network_are_refused",),
+    ),
+    Mutant(
+        "a norm has no bound of its Gram matrix's rounding",
+        "certification/norms.py",
+        "square = largest_eigenvalue([grams]) + gram_error(a)",
+        "square = largest_eigenvalue([grams])",
+        (f"{NORMS}::test_the_error_terms_are_added",),
+    ),
+    Mutant(
+        "a norm has no bound of its factorisation's rounding",
+        "certification/eigenvalues.py",
+        "return proved + factorisation_error(side, proved)",
+        "return proved",
+        (f"{NORMS}::test_the_error_terms_are_added",),
+    ),
+    Mutant(
+        "the norm of a convolution has no bound of its blocks' rounding",
+        "certification/torus.py",
+        "return largest_eigenvalue(layout.blocks()) + layout.error()",
+        "return largest_eigenvalue(layout.blocks())",
+        (f"{NORMS}::test_the_error_terms_are_added",),
+    ),
+    Mutant(
+        "the root of a norm is rounded to nearest",
+        "certification/norms.py",
+        "value = math.nextafter(math.sqrt(square), math.inf)",
+        "value = math.sqrt(square)",
+        (f"{CERTIFICATES}::test_roots_are_rounded_upwards",),
+    ),
+    Mutant(
+        "a candidate that fails is believed",
+        "certification/eigenvalues.py",
+        "failed = failed[_exceeds(failed, proved)]",
+        "break",
+        (f"{NORMS}::test_a_candidate_that_is_too_low_is_not_believed",),
+    ),
+    Mutant(
+        "the ring of a convolution is too short",
+        "certification/torus.py",
+        "return -(-(self.padding + self.inputs) // self.stride)",
+        "return -(-self.inputs // self.stride)",
+        (f"{NORMS}::test_every_layout_bounds_the_norm_and_those_without_rings_meet_it",),
+    ),
+    Mutant(
+        "row norms are rounded to nearest",
+        "certification/norms.py",
+        "larger = value * (1 + 8 * (terms + 4) * UNIT)",
+        "larger = value",
+        (f"{NORMS}::test_the_rounding_of_positive_sums_is_added",),
+    ),
+    Mutant(
+        "the best of several bounds has the radius of the least",
+        "certification/best_of.py",
+        "radius=torch.stack(radii).amax(0) if len(radii) == len(found) else None,",
+        "radius=torch.stack(radii).amin(0) if len(radii) == len(found) else None,",
+        (
+            f"{CERTIFICATES}::test_the_best_of_several_bounds_has_their_radius_and_their_weakest_claim",
+        ),
+    ),
+    Mutant(
+        "the best of several bounds has the radius of those that have one",
+        "certification/best_of.py",
+        "if len(radii) == len(found) else None",
+        "if radii else None",
+        (
+            f"{CERTIFICATES}::test_the_best_of_several_bounds_has_their_radius_and_their_weakest_claim",
+        ),
+    ),
+    Mutant(
+        "the best of several bounds claims what the strongest does",
+        "certification/best_of.py",
+        "Claim.weakest(bounds.claim for bounds in found)",
+        "found[0].claim",
+        (
+            f"{CERTIFICATES}::test_the_best_of_several_bounds_has_their_radius_and_their_weakest_claim",
+        ),
+    ),
+    Mutant(
+        "bisection believes what is not certified",
+        "certification/radius.py",
+        "below, above = torch.where(good, middle, below), torch.where(good, above, middle)",
+        "below, above = torch.where(good, middle, below), torch.where(good, above, above)",
+        (CERTIFICATES, _LINEAR),
+    ),
+    Mutant(
+        "a radius that no bisection found is the largest",
+        "certification/radius.py",
+        "below = first.radius.clamp(max=largest)",
+        "below = torch.full_like(first.radius, largest)",
+        (f"{CERTIFICATES}::test_certified_radii_are_exact_on_linear_models",),
+    ),
+)
+
+MUTANTS = (*CORE, *MODELS, *METHODS, *CERTIFICATION)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant."""
+
+    mutant: Mutant
+    state: str  # killed, survived, or why it was not tried
+    seconds: float = 0.0
+    by: str = ""
+
+
+def misplaced(mutants: Sequence[Mutant], root: Path) -> list[Outcome]:
+    """List the patches that do not fit the sources."""
+    found = []
+    for mutant in mutants:
+        count = (
+            (root / "src" / "conjoin" / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+        )
+        if count != 1 or mutant.old == mutant.new:
+            found.append(Outcome(mutant, f"error: its old text occurs {count} times"))
+    return found
+
+
+def copied(target: Path) -> Path:
+    """Copy what the tests need; they import the copy, never the working tree."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
+            shutil.copytree(source, target / name, ignore=ignored)
+        else:
+            shutil.copy(source, target / name)
+    return target
+
+
+def tested(root: Path, tests: Sequence[str], timeout: float | None, *words: str) -> tuple[int, str]:
+    """Run tests in a folder; return the exit status (of a failure if they hang) and the output."""
+    out = root / "output.txt"
+    child = multiprocessing.get_context("fork").Process(
+        target=_child, args=(root, [*words, *tests], out)
+    )
+    child.start()
+    child.join(timeout)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        return FAILED, "FAILED: out of time"
+    return child.exitcode or 0, out.read_text(encoding="utf-8", errors="replace")
+
+
+def _child(root: Path, words: Sequence[str], out: Path) -> None:
+    """Run pytest here; the slow imports were done before the fork, those of the copy were not."""
+    with out.open("w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(root)
+    sys.path.insert(0, str(root / "src"))
+    os._exit(int(pytest.main(["-q", "-o", "addopts=", "-p", "no:cacheprovider", *words])))
+
+
+def failures(output: str) -> list[str]:
+    """Return the tests that failed, by pytest's short summary."""
+    return re.findall(r"^(?:FAILED|ERROR) (tests/.*?)(?: - .*)?$", output, re.M)
+
+
+def tried(mutant: Mutant, root: Path, timeout: float) -> Outcome:
+    """Apply a mutant to the copy, run its tests, take it back."""
+    file, start = root / "src" / "conjoin" / mutant.file, time.monotonic()
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        status, output = tested(root, mutant.tests, timeout, "-x")
+    finally:
+        file.write_text(before, encoding="utf-8")
+    state = {0: "survived", FAILED: "killed"}.get(status, f"error: pytest ended with {status}")
+    by = failures(output) if status == FAILED else []
+    return Outcome(mutant, state, time.monotonic() - start, by[0] if by else "")
+
+
+def confirmed(outcomes: Sequence[Outcome], root: Path) -> list[Outcome]:
+    """Take back what was killed by a test that fails without any patch."""
+    killers = sorted({outcome.by for outcome in outcomes if outcome.by})
+    broken = failures(tested(root, killers, None)[1]) if killers else []
+    return [
+        replace(outcome, state=f"error: fails without any patch: {outcome.by}")
+        if outcome.by in broken
+        else outcome
+        for outcome in outcomes
+    ]
+
+
+def chosen(words: argparse.Namespace) -> list[Mutant]:
+    """Select mutants by number or by text."""
+    numbered = list(enumerate(MUTANTS, 1))
+    if words.only:
+        numbered = [(n, m) for n, m in numbered if n in words.only]
+    if words.match:
+        text = words.match.lower()
+        numbered = [(n, m) for n, m in numbered if text in f"{m.name} {m.file}".lower()]
+    return [m for _, m in numbered]
+
+
+def main() -> int:
+    """Try the mutants; return 0 if none survived without a reason."""
+    parser = argparse.ArgumentParser(description="Try deliberate defects against the tests.")
+    parser.add_argument("--only", type=int, nargs="+", metavar="N", help="their numbers")
+    parser.add_argument("--match", metavar="TEXT", help="those with this in name or file")
+    parser.add_argument("--list", action="store_true", help="show them and check that they fit")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per mutant")
+    words = parser.parse_args()
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    torch.set_num_threads(1)
+    mutants = chosen(words)
+    wrong = misplaced(mutants, ROOT)
+    for outcome in wrong:
+        print(f"{outcome.state}: {outcome.mutant.name} ({outcome.mutant.file})")
+    if words.list:
+        for number, mutant in enumerate(MUTANTS, 1):
+            if mutant in mutants:
+                print(f"{number:4} {mutant.file:28} {mutant.name}")
+    if words.list or wrong:
+        return int(bool(wrong))
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        root = copied(Path(folder))
+        for mutant in mutants:
+            outcome = tried(mutant, root, words.timeout)
+            number = MUTANTS.index(mutant) + 1
+            print(
+                f"{number:4} {outcome.state:9} {outcome.seconds:5.0f} s  {mutant.file}: "
+                f"{mutant.name} <- {outcome.by.split('::')[-1]}",
+                flush=True,
+            )
+            outcomes.append(outcome)
+        outcomes = confirmed(outcomes, root)
+    return report(outcomes)
+
+
+def report(outcomes: Sequence[Outcome]) -> int:
+    """Print the table; return 1 if a mutant survived without a reason or was not tried."""
+    left = [o for o in outcomes if o.state != "killed"]
+    print(f"\n{len(outcomes) - len(left)} of {len(outcomes)} mutants were killed.")
+    bad = 0
+    for outcome in left:
+        accepted = outcome.state == "survived" and outcome.mutant.reason
+        bad += not accepted
+        said = f"accepted: {outcome.mutant.reason}" if accepted else "A TEST IS MISSING"
+        said = outcome.state if outcome.state.startswith("error") else said
+        print(f"  {outcome.mutant.file}: {outcome.mutant.name}\n      {said}")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
