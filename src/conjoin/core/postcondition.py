@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conjoin.core.meter import Meter
 from conjoin.core.protocols import Attack, Attributor, Batch, Certifier, Model, Sliceable
-from conjoin.core.quantity import Quantity
+from conjoin.core.quantity import PiecewiseLinear, Quantity
 from conjoin.core.result import Bounds, Claim
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT
@@ -70,7 +70,32 @@ def _passed(meter: Meter, batch: Batch) -> Tensor:
 
 def value_of(meter: Meter, quantity: Quantity, batch: Batch) -> Tensor:
     """Return the quantity of a batch, in a fresh pass."""
-    return quantity(outputs_of(meter, batch), batch.aim)
+    return asked(quantity, outputs_of(meter, batch), batch.aim)
+
+
+def asked(quantity: Quantity, outputs: Tensor, aim: Tensor) -> Tensor:
+    """Ask a quantity; its answer must be one number for each example.
+
+    Raises:
+        PostconditionError: If it is not, or is no number: NaN would pass for robust.
+        PlanError: If the rows that it tells give another value at the first example.
+    """
+    value = quantity(outputs, aim)
+    if value.shape != (len(outputs),) or bool(value.isnan().any()):
+        raise PostconditionError(
+            f"the quantity {quantity!r} gave {describe(value)}; expected one number, no NaN, for each "
+            f"of {len(outputs)} examples"
+        )
+    if meets(quantity, PiecewiseLinear):
+        rows = quantity.rows(aim[:1], outputs.shape[1])[0]
+        first = outputs[0].double()
+        room = 64 * torch.finfo(outputs.dtype).eps * (rows.abs() @ first.abs()).max()
+        if not bool(((rows @ first).min() - value[0].double()).abs() <= room):
+            raise PlanError(
+                f"the rows of the quantity {quantity!r} give {float((rows @ first).min()):g} where it "
+                f"is {float(value[0]):g}: Q must be min_k rows_k · outputs"
+            )
+    return value
 
 
 def check_quantity(quantity: object) -> None:
@@ -84,6 +109,8 @@ def check_quantity(quantity: object) -> None:
             f"{quantity!r} states no goal; a quantity says when the attacker has won: "
             "Asked(function, goal=0.0), or goal=-inf to minimise without end"
         )
+    if math.isnan(quantity.goal):
+        raise PlanError(f"the goal of {quantity!r} is not a number; give one, or -inf")
 
 
 def check_threat(threat: object, x: Tensor) -> None:

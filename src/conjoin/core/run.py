@@ -25,6 +25,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.meter import Count, Meter, known, metered
 from conjoin.core.naming import name_of
 from conjoin.core.postcondition import (
+    asked,
     check_bounds,
     check_candidates,
     check_quantity,
@@ -57,7 +58,7 @@ from conjoin.core.random import Streams
 from conjoin.core.result import AttackResult, Attribution, Certificate, Claim, Provenance, Score
 from conjoin.core.rung import meets
 from conjoin.core.threat import Threat
-from conjoin.errors import DataError, PostconditionError
+from conjoin.errors import DataError, PlanError, PostconditionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class Run:
 
     batch_size: int = 128
     observe: Observer | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise PlanError(f"batch_size must be at least 1; got {self.batch_size}")
 
 
 FEW_BYTES = 1 << 26  # of inputs at once on a device, beside those of a pass
@@ -156,7 +161,7 @@ def certify(
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part = threat.rows(rows)
         outputs = outputs_of(meter, batch, run.batch_size)
-        clean = quantity(outputs, batch.aim)
+        clean = asked(quantity, outputs, batch.aim)
         # The driver's own pass serves the certifier too: it costs one pass, not two.
         lent = batch.copied()
         bounds = ready(known(model, lent, outputs.clone()), lent, threat.rows(rows), quantity)

@@ -17,7 +17,7 @@ from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.postcondition import check_quantity, check_threat
 from conjoin.core.protocols import Batch, Event, Layered, Model, Secant, Sliceable
-from conjoin.core.quantity import Always, Asked, Avoid, given, margin
+from conjoin.core.quantity import Always, Asked, Avoid, Margin, given, margin
 from conjoin.core.result import (
     AttackResult,
     Attribution,
@@ -528,3 +528,26 @@ def test_a_method_that_swaps_two_weights_is_found_out(places: tuple[int, int]) -
 
     with pytest.raises(PostconditionError, match="weights or buffers"):
         attribute(wrap(wide), data, Returns(swaps), seed=0)
+
+
+def test_a_quantity_that_is_no_number_does_not_pass_for_robust() -> None:
+    data, model = right(), sequential()
+    for odd in (
+        Asked(lambda outputs, aim: outputs[:, 0] * torch.nan, goal=0.0),
+        Asked(lambda outputs, aim: outputs, goal=0.0),
+    ):
+        with pytest.raises(PostconditionError, match="expected one number, no NaN"):
+            attack(model, data, PGD(steps=1), Linf(0.1), seed=0, quantity=odd)
+    with pytest.raises(PlanError, match="is not a number"):
+        check_quantity(Asked(lambda outputs, aim: outputs[:, 0], goal=torch.nan))
+    with pytest.raises(PlanError, match="at least 1"):
+        Run(batch_size=0)
+
+
+def test_rows_that_contradict_their_quantity_are_refused() -> None:
+    class Lies(Margin):
+        def rows(self, aim: Tensor, classes: int, /) -> Tensor:
+            return 2 * super().rows(aim, classes)
+
+    with pytest.raises(PlanError, match="the rows of the quantity"):
+        certify(sequential(), right(), Interval(), Linf(0.01), quantity=Lies())
