@@ -1,11 +1,12 @@
 """A module as operators: what it computes, recorded while it runs.
 
-The module is run once on two examples and once on three, and every call that reaches PyTorch's own
-kernels (ATen) is written down: hooks, patched or overridden ``forward``, ``outputs=``, functional and
-in-place forms are followed for what they do, and no class is believed for its name. What does not
-depend on the input is a constant, taken with the value it has. It is *not* a tracer of Python: a
-branch or a number that depends on the values is refused, and so is what differs between the two runs
-(random numbers, counters, the size of the batch).
+The module is run on two examples near a given one and on seventeen far from it, and every call
+that reaches PyTorch's own kernels (ATen) is written down: hooks, patched or overridden
+``forward``, ``outputs=``, functional and in-place forms are followed for what they do, and no
+class is believed for its name. What does not depend on the input is a constant, taken with the
+value it has. It is *not* a tracer of Python: a branch or a number that depends on the values is
+refused, and so is what differs between the two runs (random numbers, counters, the size of the
+batch).
 
 A call without a rule (:mod:`conjoin.models.rules`) makes its result unknown; only if the output
 depends on it the network is refused, naming the layer and the reason.
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -77,7 +79,8 @@ def operators(
         raise CapabilityError(
             "the network computes something else for another batch; it has no graph"
         )
-    for (where, made), (_, again) in zip(first.foreign, second.foreign, strict=False):
+    pairs = zip_longest(first.foreign, second.foreign, fillvalue=("the network", None))
+    for (where, made), (_, again) in pairs:
         if made is not again:
             raise CapabilityError(
                 f"{where}: uses a tensor that was made anew outside the sight of the recorder (in "
