@@ -54,6 +54,7 @@ RANDOM = "tests/unit/core/test_random.py"
 RUN = "tests/unit/core/test_run.py"
 SECANT = "tests/unit/models/test_models_secant.py"
 SOUND = "tests/property/test_soundness.py"
+STRANGERS = "tests/unit/core/test_strangers.py"
 THREAT = "tests/property/test_threat.py"
 UNSEEN = "tests/property/test_unseen.py"
 
@@ -249,15 +250,15 @@ CORE = (
     Mutant(
         "the sign of a contrast's rows",
         "core/quantity.py",
-        "return (_unit(a, classes) - _unit(b, classes))[:, None]",
-        "return (_unit(b, classes) - _unit(a, classes))[:, None]",
+        "return (unit(a, classes, self) - unit(b, classes, self))[:, None]",
+        "return (unit(b, classes, self) - unit(a, classes, self))[:, None]",
         (f"{QUANTITY}::test_rows_of_piecewise_linear_quantities_give_their_value",),
     ),
     Mutant(
         "a targeted attack runs away from its target",
         "core/quantity.py",
-        "return -margin(outputs, target)",
-        "return margin(outputs, target)",
+        "return -_margin(outputs, target, self)",
+        "return _margin(outputs, target, self)",
         (f"{QUANTITY}::test_values_by_hand",),
     ),
     Mutant(
@@ -287,16 +288,86 @@ CORE = (
     Mutant(
         "the driver does not check candidates",
         "core/run.py",
-        "            check_candidates(method, found, standing.x, part.rows(todo))\n",
-        "",
+        "found = check_candidates(method, came, standing.x, part.rows(todo))\n",
+        "found = came.detach()\n",
         (f"{RUN}::test_an_attack_that_lies_is_caught",),
     ),
     Mutant(
         "the driver does not check membership",
         "core/postcondition.py",
-        "outside = ~threat.contains(found, x)",
+        "outside = ~contained(threat, found, x)",
         "outside = torch.zeros(len(x), dtype=torch.bool)",
         (f"{RUN}::test_an_attack_that_lies_is_caught",),
+    ),
+    Mutant(
+        "what a method returns may have any dtype",
+        "core/returned.py",
+        "(value.dtype in FLOATS if dtype is None else value.dtype == dtype)",
+        "True",
+        (STRANGERS,),
+    ),
+    Mutant(
+        "what a method returns may lie anywhere",
+        "core/returned.py",
+        "            and value.device == like.device\n",
+        "",
+        (STRANGERS,),
+    ),
+    Mutant(
+        "later batches are cast to the dtype of the first",
+        "core/postcondition.py",
+        "if column.dtype != whole.dtype or",
+        "if",
+        (f"{STRANGERS}::test_bounds_of_later_batches_are_not_rounded_to_the_dtype_of_the_first",),
+    ),
+    Mutant(
+        "on an accelerator a class that is not there becomes an index",
+        "core/classes.py",
+        "    if not aim.is_cpu:\n",
+        "    if False:\n",
+        (f"{STRANGERS}::test_on_an_accelerator_a_class_is_looked_at_before_it_is_an_index",),
+    ),
+    Mutant(
+        "on an accelerator an aim is looked at once, whatever is written to it",
+        "core/classes.py",
+        "if _LOOKED_AT.get(aim) != state:",
+        "if aim not in _LOOKED_AT:",
+        (f"{STRANGERS}::test_on_an_accelerator_a_class_is_looked_at_before_it_is_an_index",),
+    ),
+    Mutant(
+        "a class stands on the rungs of its instances",
+        "core/rung.py",
+        "not isinstance(value, type) and ",
+        "",
+        (STRANGERS,),
+    ),
+    Mutant(
+        "a method may assign to the model that it is lent",
+        "core/meter.py",
+        "def __setattr__(",
+        "def _setattr(",
+        (f"{STRANGERS}::test_a_method_cannot_assign_to_the_model_that_the_driver_passes_through",),
+    ),
+    Mutant(
+        "what was assigned to a model stays",
+        "models/torch.py",
+        "        now.update((key, own[key]) for key in assigned)\n",
+        "",
+        (f"{STRANGERS}::test_what_is_assigned_to_a_model_is_taken_back",),
+    ),
+    Mutant(
+        "torch's settings stay as a method left them",
+        "core/settings.py",
+        "                write(value)\n",
+        "",
+        (f"{STRANGERS}::test_torchs_settings_are_as_before",),
+    ),
+    Mutant(
+        "the ends of a promise are swapped",
+        "core/postcondition.py",
+        "for point in (promise.start, promise.stop)",
+        "for point in (promise.stop, promise.start)",
+        (f"{STRANGERS}::test_the_driver_evaluates_what_a_method_promises",),
     ),
     Mutant(
         "the driver takes what the method returns, better or not",
@@ -696,8 +767,8 @@ MODELS = (
     Mutant(
         "a secant is the derivative at its left end",
         "attribution/influence.py",
-        "            partner[start] = end\n",
-        "            pass\n",
+        "        partner[starts] = partner[ends]\n",
+        "",
         (f"{ATTRIBUTION}::test_one_panel_is_exact_where_derivatives_at_its_ends_are_not",),
     ),
     Mutant(
@@ -710,9 +781,37 @@ MODELS = (
     Mutant(
         "the slope of a row's partner is that of the row",
         "models/secant_rules.py",
-        "return gradients[0] * ctx.slope(z, z[partner]), None, None, None",
-        "return gradients[0] * ctx.slope(z, z), None, None, None",
+        "return gradient * slope(z, z[partner])",
+        "return gradient * slope(z, z)",
         (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+    ),
+    Mutant(
+        "the slope of a row's partner is that of the row, some rows at a time",
+        "models/secant_rules.py",
+        "z.index_select(0, there)",
+        "here",
+        (f"{SECANT}::test_slopes_are_the_same_some_rows_at_a_time",),
+    ),
+    Mutant(
+        "rows that an operation mixes or moves are not looked for",
+        "models/linear.py",
+        "    if not _keeps_rows(call, made[0]) and _mixes_rows(call):\n",
+        "    if False:\n",
+        (f"{SECANT}::test_what_has_no_secant_is_refused_by_name",),
+    ),
+    Mutant(
+        "what broadcasts keeps rows",
+        "models/linear.py",
+        "return all(t.ndim == made.ndim and len(t) == len(made) for t in call.given)",
+        "return True",
+        (f"{SECANT}::test_what_has_no_secant_is_refused_by_name",),
+    ),
+    Mutant(
+        "midpoints take the place of panels in silence",
+        "attribution/influence.py",
+        "                _log.warning(\n",
+        "                _log.debug(\n",
+        (f"{ATTRIBUTION}::test_where_no_secant_is_known_midpoints_take_their_place",),
     ),
     Mutant(
         "the larger of two values has the slope of a row",
@@ -724,15 +823,15 @@ MODELS = (
     Mutant(
         "what has no secant keeps its derivative",
         "models/secant.py",
-        "            check_linear(func, name, args, named)\n",
+        "            check_linear(call)\n",
         "",
         (f"{SECANT}::test_what_has_no_secant_is_refused_by_name",),
     ),
     Mutant(
         "rows of padding are partners of the first",
         "models/secant.py",
-        "padding = torch.arange(own, rows, device=self.partner.device)",
-        "padding = torch.arange(own, rows, device=self.partner.device) * 0",
+        "padding = torch.arange(own, whole, device=partner.device)",
+        "padding = torch.arange(own, whole, device=partner.device) * 0",
         (SECANT,),
         "rows of padding are cut off, and their gradients with them",
     ),
@@ -1102,8 +1201,8 @@ CERTIFICATION = (
     Mutant(
         "the attack's own copy is judged",
         "core/run.py",
-        "found = method(meter, standing.copied(), part.rows(todo), quantity).detach()",
-        "found = method(meter, standing, part.rows(todo), quantity).detach()",
+        "came = method(meter, standing.copied(), part.rows(todo), quantity)",
+        "came = method(meter, standing, part.rows(todo), quantity)",
         (f"{UNSEEN}::test_a_method_may_write_to_what_it_is_lent_and_deceives_nobody",),
     ),
     Mutant(
@@ -1322,15 +1421,15 @@ CERTIFICATION = (
     Mutant(
         "the closed-form radius forgets the errors",
         "certification/lipschitz.py",
-        "fixed = asked.value(outputs[some], which, 32 * unit) - error",
-        "fixed = asked.value(outputs[some], which, 0.0)",
+        "fixed = fixed - torch.addcmul(base, slope, start[some, None])",
+        "fixed = fixed + torch.addcmul(base, slope, start[some, None]) * 0",
         (f"{CERTIFICATES}::test_the_closed_form_pays_for_rounding_at_x_and_at_the_worst_point",),
     ),
     Mutant(
         "the closed-form radius forgets the errors at the worst point",
         "certification/lipschitz.py",
-        "x[0] + z[0], x[1] + z[1])",
-        "x[0], x[1])",
+        "torch.stack([falling, x[0] + z[0], x[1] + z[1]])",
+        "torch.stack([falling, x[0], x[1]])",
         (f"{CERTIFICATES}::test_the_closed_form_pays_for_rounding_at_x_and_at_the_worst_point",),
     ),
     Mutant(
@@ -1371,14 +1470,14 @@ CERTIFICATION = (
     Mutant(
         "a row of the quantity that is no pair has the constant of one class",
         "certification/lipschitz.py",
-        "steep = torch.where(plain, known, other)",
-        "steep = known",
+        "steep = (rows.abs() @ found.single) * (1 + 1e-12)",
+        "steep = rows.abs() @ found.single * 0",
         (f"{CERTIFICATES}::test_any_row_of_a_quantity_has_its_constant",),
     ),
     Mutant(
         "no example of a batch is held against the operators",
         "certification/lipschitz.py",
-        "            self._check_samples(batch.x[::SAMPLED], outputs[::SAMPLED])\n",
+        "            self._check_samples(batch.x, outputs)\n",
         "",
         (f"{CERTIFICATES}::test_operators_that_are_not_the_network_are_refused",),
     ),

@@ -14,7 +14,15 @@ from conjoin.attribution import (
     smoothgrad,
 )
 from conjoin.core.dataset import Dataset
-from conjoin.core.distribution import Constant, GaussLegendre, Midpoint, Panels, Trapezoid
+from conjoin.core.distribution import (
+    Constant,
+    GaussLegendre,
+    Midpoint,
+    Panels,
+    Trapezoid,
+    per_pass,
+)
+from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Contrast, logit, margin, predicted
 from conjoin.core.run import Run, attribute, predict
 from conjoin.core.slice import INPUT, Cut, Side, Slice
@@ -354,7 +362,9 @@ def test_tokens_are_explained_at_their_embedding_and_the_error_says_so() -> None
     assert there.values.shape == (2, 3, 4) and bool((there.values != 0).any())
 
 
-def test_where_no_secant_is_known_midpoints_take_their_place() -> None:
+def test_where_no_secant_is_known_midpoints_take_their_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Product(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.stack([x[:, 0] * x[:, 1], x[:, 0]], 1)
@@ -363,3 +373,48 @@ def test_where_no_secant_is_known_midpoints_take_their_place() -> None:
     method = integrated_gradients(quadrature=Panels(2))
     found = attribute(TorchModel(Product()), data, method, seed=0, target=given_labels)
     assert found.values.tolist() == [[0.5, 0.5]]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "midpoints" in caplog.text and "mul of values" in caplog.text
+
+
+def test_a_model_without_secants_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class Plain:
+        """Any model with cuts but no secants."""
+
+        def __init__(self, model: TorchModel) -> None:
+            self.device, self.run, self.model = model.device, model.run, model
+
+        def __call__(self, batch: Batch) -> torch.Tensor:
+            return self.model(batch)
+
+    model, data = residual(dtype=torch.float64), examples(3, dtype=torch.float64)
+    rules = (Panels(7), Midpoint(7))
+    panels, middles = (
+        attribute(Plain(model), data, integrated_gradients(quadrature=rule), seed=0)
+        for rule in rules
+    )
+    assert torch.equal(panels.values, middles.values)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "midpoints" in caplog.text and "Panels(nodes=7)" in caplog.text
+
+
+def test_a_model_that_mixes_its_examples_gets_midpoints(caplog: pytest.LogCaptureFixture) -> None:
+    class Centred(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x - 0.5 * x.mean(0)).relu()
+
+    data = Dataset(numbers(4, 4, seed=1), torch.arange(4))
+    method = integrated_gradients(quadrature=Panels(5))
+    attribute(TorchModel(Centred()), data, method, seed=0, target=given_labels)
+    assert "mixes or moves" in caplog.text or "first axis" in caplog.text
+
+
+def test_a_pass_takes_few_rows_of_large_inputs_and_many_of_small_ones() -> None:
+    def of(count: int, *shape: int) -> int:
+        return per_pass(torch.empty(count, *shape, device="meta"))
+
+    assert of(64, 1, 28, 28) == 8 and of(1, 10) == 512
+    assert of(64, 3, 224, 224) == 1 and of(16, 3, 224, 224) == 4 and of(1, 3, 224, 224) == 64
+    assert of(1000, 10) == 1
+    # At an inner cut it is what is put in that counts, e.g. the vectors of tokens.
+    assert per_pass(torch.empty(1, 512, 768, device="meta")) == 64

@@ -30,6 +30,10 @@ class Closest:
     """
 
     reference: ClassVar[str] = "brendel2018"
+    title: ClassVar[str] = "bisection towards the boundary"
+    meaning: ClassVar[str] = (
+        "what an attack found, pulled back to the example as far as it still fools"
+    )
     attack: Attack
     steps: int = 8
 

@@ -44,6 +44,10 @@ class PGD:
     """
 
     reference: ClassVar[str] = "madry2018"
+    title: ClassVar[str] = "projected gradient descent"
+    meaning: ClassVar[str] = (
+        "steps along the gradient, inside the set of changes, from random starts"
+    )
     steps: int = 40
     step_size: float = 0.1
     restarts: int = 1

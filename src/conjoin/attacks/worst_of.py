@@ -28,6 +28,8 @@ class WorstOf:
     """
 
     reference: ClassVar[str] = "croce2020"
+    title: ClassVar[str] = "worst of several attacks"
+    meaning: ClassVar[str] = "each attacks what those before it left standing"
     attacks: tuple[Attack, ...]
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:

@@ -12,20 +12,23 @@ Reference: leino2018, equation 1.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from conjoin.core.gradient import gradients, need_floats, seen_at
+from conjoin.core.gradient import gradients, need_floats
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import (
     Batch,
     Distribution,
     Estimate,
     Probe,
+    Promise,
     Secant,
     Seen,
     Sliceable,
@@ -36,6 +39,7 @@ from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.errors import CapabilityError
 
 Point = Mapping[Cut, Tensor]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Influence:
         quantity: What is explained, of the value at ``where.stop``.
         where: The slice; attributions are for the activation at ``where.start``.
         reference: Bibliography key of the paper that the preset implements.
+        title, meaning: What the preset is called, and what it does in a clause.
     """
 
     needs: ClassVar[type] = Sliceable
@@ -54,6 +59,8 @@ class Influence:
     quantity: Question = logit
     where: Slice = field(default_factory=Slice)
     reference: str = "leino2018"
+    title: str = "influence"
+    meaning: str = "the gradient, averaged over a distribution of points"
 
     def __repr__(self) -> str:
         """Show distribution, quantity and slice, the same in every process."""
@@ -72,44 +79,57 @@ class Influence:
         """
         if INPUT in cuts:
             need_floats(batch)
-        asking = self.distribution(model, batch, cuts)
-        secants = True
+        asking, seen_at = self.distribution(model, batch, cuts), _Passes(self, model, batch, cuts)
         try:
             probes = next(asking)
             while True:
-                seen: list[Seen] | None = None
-                if secants and any(probe.to is not None for probe in probes):
-                    if meets(model, Secant):
-                        seen = self._by_secants(model, batch, cuts, probes)
-                    secants = seen is not None
-                probes = asking.send(seen or self._by_gradients(model, batch, cuts, probes))
+                probes = asking.send(seen_at(probes))
         except StopIteration as concluded:
             estimate: Estimate = concluded.value
             return estimate
 
-    def ends(self, model: Sliceable, batch: Batch, /) -> tuple[Tensor, Tensor] | None:
-        """Return Q at both ends of the path if the attribution must sum to their difference."""
+    def ends(self, model: Sliceable, batch: Batch, /) -> Promise | None:
+        """Return the ends of the path if the attribution must sum to the change between them."""
         reached = self.distribution.ends(model, batch, (self.where.start,))
-        if reached is None:
-            return None
-        start, end = (seen_at(model, self.quantity, batch, self.where, point) for point in reached)
-        return start, end
+        return None if reached is None else Promise(self.quantity, *reached)
 
-    def _by_secants(
-        self, model: Secant, batch: Batch, cuts: tuple[Cut, ...], probes: Sequence[Probe]
-    ) -> list[Seen] | None:
-        """Evaluate probes and panels; ``None`` if an operation of the model has no secant."""
+
+class _Passes:
+    """The passes of one attribution: what is seen at probes of a batch."""
+
+    def __init__(
+        self, asks: Influence, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...]
+    ) -> None:
+        self.asks, self.model, self.batch, self.cuts = asks, model, batch, cuts
+        self.repeated = cache(batch.repeated)  # most passes are of one size
+        self.secants = True
+
+    def __call__(self, probes: Sequence[Probe]) -> list[Seen]:
+        """Evaluate probes; panels without secants from the first operation on that has none."""
+        if self.secants and any(probe.to is not None for probe in probes):
+            try:
+                return self._by_secants(probes)
+            except CapabilityError as error:
+                self.secants = False
+                _log.warning(
+                    "%r takes gradients at the midpoints of its panels: %s", self.asks, error
+                )
+        return self._by_gradients(probes)
+
+    def _by_secants(self, probes: Sequence[Probe]) -> list[Seen]:
+        """Evaluate probes and panels.
+
+        Raises:
+            CapabilityError: If the model or one of its operations has no secant.
+        """
+        if not meets(self.model, Secant):
+            raise CapabilityError("the model takes no secants")
         points, starts, ends = _layout(probes)
-        partner = torch.arange(len(points), device=batch.x.device)
-        for start, end in zip(starts, ends, strict=True):
-            partner[start] = end
-        count = len(batch)
-        rows = partner[:, None] * count + torch.arange(count, device=partner.device)
-        try:
-            with model.secants(rows.flatten()):
-                passed = self._pass(model, batch, cuts, points)
-        except CapabilityError:
-            return None
+        count, device = len(self.batch), self.batch.x.device
+        partner = torch.arange(len(points) * count, device=device).reshape(-1, count)
+        partner[starts] = partner[ends]
+        with self.model.secants(partner.flatten()):
+            passed = self._pass(points)
         return [
             Seen(
                 passed[start].value,
@@ -120,13 +140,11 @@ class Influence:
             for probe, start, end in zip(probes, starts, ends, strict=True)
         ]
 
-    def _by_gradients(
-        self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], probes: Sequence[Probe]
-    ) -> list[Seen]:
+    def _by_gradients(self, probes: Sequence[Probe]) -> list[Seen]:
         """Evaluate probes; a panel has the gradient at its middle in place of the secant."""
         points, starts, ends = _layout(probes)
         panels = [probe for probe in probes if probe.to is not None]
-        passed = self._pass(model, batch, cuts, [*points, *map(_middle, panels)])
+        passed = self._pass([*points, *map(_middle, panels)])
         middles = iter(passed[len(points) :])
         found = []
         for probe, start, end in zip(probes, starts, ends, strict=True):
@@ -138,12 +156,10 @@ class Influence:
                 found.append(Seen(here.value, here.at, next(middles).gradients, reached))
         return found
 
-    def _pass(
-        self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], points: Sequence[Point]
-    ) -> list[Seen]:
+    def _pass(self, points: Sequence[Point]) -> list[Seen]:
         """Evaluate points in one pass each way; in the graph of ``batch.x`` if that has one."""
-        count, keep = len(points), batch.x.requires_grad
-        rows = batch.repeated(count)
+        count, keep = len(points), self.batch.x.requires_grad
+        rows = self.repeated(count)
         with torch.enable_grad():
             put = dict(points[0])
             if count > 1:
@@ -153,8 +169,8 @@ class Influence:
                     cut: value.detach().requires_grad_(value.is_floating_point())
                     for cut, value in put.items()
                 }
-            *at, out = model.run(rows, put=put, take=(*cuts, self.where.stop))
-            value = self.quantity(out, rows.aim)
+            *at, out = self.model.run(rows, put=put, take=(*self.cuts, self.asks.where.stop))
+            value = self.asks.quantity(out, rows.aim)
             found = gradients(value, tuple(at), keep=keep)
         if not keep:
             value, at = value.detach(), [a.detach() for a in at]

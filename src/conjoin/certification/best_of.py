@@ -18,6 +18,8 @@ class BestOf:
     """Take the largest of the bounds of several certifiers; no method dominates."""
 
     reference: ClassVar[str] = ""
+    title: ClassVar[str] = "best of several certifiers"
+    meaning: ClassVar[str] = "the largest of their lower bounds, example by example"
     certifiers: tuple[Certifier, ...]
 
     def prepare(self, model: Model, example: Batch, /) -> BestOf:

@@ -45,6 +45,8 @@ class Interval:
     """
 
     reference: ClassVar[str] = "gowal2018"
+    title: ClassVar[str] = "interval bounds"
+    meaning: ClassVar[str] = "intervals of the input carried through the network, layer by layer"
     claim: Claim | None = None
 
     def __repr__(self) -> str:

@@ -32,7 +32,7 @@ from conjoin.core.result import Bounds, Claim
 from conjoin.core.threat import Enclosure, Threat
 from conjoin.errors import CapabilityError
 
-SAMPLED = 128  # one of so many examples is held against the operators, and at least one of a call
+SAMPLED = 512  # one of so many examples is held against the operators, and the last of each call
 AT_ONCE = 4096  # examples
 
 
@@ -46,6 +46,8 @@ class Lipschitz:
     """
 
     reference: ClassVar[str] = "leino2021"
+    title: ClassVar[str] = "Lipschitz bound"
+    meaning: ClassVar[str] = "the margin held against how fast the network can change at most"
     claim: Claim | None = None
 
     def __repr__(self) -> str:
@@ -118,8 +120,7 @@ class PreparedLipschitz:
         with torch.no_grad(), still(model):
             self.model.check(model, batch)
             outputs = model(batch)
-            self._check_samples(batch.x[::SAMPLED], outputs[::SAMPLED])
-            self._check_samples(batch.x[-1:], outputs[-1:])
+            self._check_samples(batch.x, outputs)
             whole = outputs.double()
             if self.deployed is None:
                 whole = evaluate(self.model.steps, batch.x.double())[-1]
@@ -141,18 +142,18 @@ class PreparedLipschitz:
     ) -> tuple[Tensor, Tensor]:
         """Return lower bounds, and the l2 radii at which they reach the goal."""
         reach, start = _euclidean(given), _length(batch.x)
+        unit = UNIT if self.deployed is None else Rounding.of(batch.x.dtype).unit
+        least, size = torch.finfo(batch.x.dtype).tiny, _at_once(outputs)
         lowers, radii = [], []
-        for some in torch.arange(len(outputs), device=outputs.device).split(_at_once(outputs)):
+        for some in (slice(first, first + size) for first in range(0, len(outputs), size)):
             # Rows depend on what is aimed at alone: what follows from them is found once for each.
             aim = batch.aim[some]  # of labels the general sort would cost as much as the network
             flat = None if aim.ndim == 1 else 0
             aims, which = aim.unique(dim=flat, return_inverse=True)
             asked = self._asked(ask.rows(aims, outputs.shape[1]))
-            unit = UNIT if self.deployed is None else Rounding.of(batch.x.dtype).unit
-            least = torch.finfo(batch.x.dtype).tiny
-            error = torch.addcmul(asked.base[which], asked.slope[which], start[some, None])
-            fixed = asked.value(outputs[some], which, 32 * unit) - error
-            falling = asked.falling[which]
+            falling, slope, base = asked.lines.index_select(1, which)
+            fixed = asked.value(outputs[some], which, 32 * unit)
+            fixed = fixed - torch.addcmul(base, slope, start[some, None])
             lower = (fixed - _times(falling, reach[some, None])).amin(1)
             lower = lower - 8 * unit * lower.abs() - least
             lowers.append(lower.nan_to_num(nan=-math.inf, neginf=-math.inf))
@@ -169,14 +170,18 @@ class PreparedLipschitz:
 
     def _asked(self, rows: Tensor) -> _Asked:
         """Find what follows from rows ``(aims, k, classes)`` and the network alone."""
-        steep, width = _row_constants(self.constants, rows)
-        at_x = self.own if self.deployed is None else self.deployed
-        at_z = self.ideal if self.deployed is None else self.deployed
-        x, z = (_line(e, rows, width) for e in (at_x, at_z))
-        return _Asked(rows, (steep + z[0]) * (1 + 1e-12), x[0] + z[0], x[1] + z[1])
+        kind = _Kind.of(rows)
+        steep, width = _row_constants(self.constants, rows, kind)
+        if self.deployed is None:
+            x, z = (_line(e, rows, width) for e in (self.own, self.ideal))
+        else:
+            x = z = _line(self.deployed, rows, width)
+        falling = (steep + z[0]) * (1 + 1e-12)
+        return _Asked(rows, kind, torch.stack([falling, x[0] + z[0], x[1] + z[1]]))
 
     def _check_samples(self, x: Tensor, outputs: Tensor) -> None:
         """Hold some examples of every batch against the operators, up to rounding."""
+        x, outputs = (torch.cat([t[:-1:SAMPLED], t[-1:]]) for t in (x, outputs))
         x = x.double()
         made = evaluate(self.model.steps, x)[-1]
         if self.tolerance is None:
@@ -192,54 +197,69 @@ class PreparedLipschitz:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Kind:
+    """Which rows are a logit or a difference of two, ``(aims, k)``.
+
+    Attributes:
+        i, j: Where the row is largest and least.
+        logit, difference: Whether it is e_i, and e_i - e_j.
+    """
+
+    i: Tensor
+    j: Tensor
+    logit: Tensor
+    difference: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> _Kind:
+        """Look at rows ``(aims, k, classes)``."""
+        most, least = rows.max(2), rows.min(2)
+        entries, one = rows.count_nonzero(2), most.values == 1
+        difference = (entries == 2) & one & (least.values == -1)
+        return cls(most.indices, least.indices, (entries == 1) & one, difference)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """What is asked for each of some aims: rows, and what follows from them, ``(aims, k)``.
+    """What is asked for each of some aims: rows, and what follows from them, ``(3, aims, k)``.
 
     Attributes:
         rows: ``(aims, k, classes)``.
-        falling: How fast the bound falls with the radius.
-        slope, base: Errors of the outputs, in the length of the example.
+        kind: Of the rows.
+        lines: How fast the bound falls with the radius; slope and base of the outputs' errors in the
+            length of the example.
     """
 
     rows: Tensor
-    falling: Tensor
-    slope: Tensor
-    base: Tensor
+    kind: _Kind
+    lines: Tensor
 
     def value(self, outputs: Tensor, which: Tensor, share: float) -> Tensor:
         """Return rows · outputs of the aims ``which``, less a share of the terms' magnitudes."""
-        plus, minus = _ones(self.rows)
-        if bool(((plus == 1) & (minus == 1) & (self.rows.count_nonzero(2) == 2)).all()):
-            room = share * outputs.abs()  # differences: no products with the many zeros
-            i, j = self.rows.argmax(2)[which], self.rows.argmin(2)[which]
+        if bool(self.kind.difference.all()):  # no products with the many zeros
+            room = share * outputs.abs()
+            i, j = (place.index_select(0, which) for place in (self.kind.i, self.kind.j))
             return (outputs - room).gather(1, i) - (outputs + room).gather(1, j)
         rows = self.rows[which]
         whole = torch.einsum("bkc,bc->bk", rows.abs(), outputs.abs())
         return torch.einsum("bkc,bc->bk", rows, outputs) - share * whole
 
 
-def _ones(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the entries 1 and the entries -1 of each row."""
-    return (rows == 1).sum(2), (rows == -1).sum(2)
-
-
-def _row_constants(found: Constants, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _row_constants(found: Constants, rows: Tensor, kind: _Kind) -> tuple[Tensor, Tensor]:
     """Return the Lipschitz constant of each row of the quantity, and ‖row · V‖."""
-    inner = found.inner
-    plus, minus = _ones(rows)
-    plain = (rows.count_nonzero(2) == plus + minus) & (plus == 1) & (minus <= 1)
-    i, j = rows.argmax(2), rows.argmin(2)
-    known = torch.where(minus == 1, found.pairs[i, j], found.single[i])
     # ‖Σ ρ_c V_c‖ <= Σ |ρ_c| ‖V_c‖ for any other row.
-    other = (rows.abs() @ found.single) * (1 + 1e-12)
-    steep = torch.where(plain, known, other)
+    steep = (rows.abs() @ found.single) * (1 + 1e-12)
+    steep = torch.where(kind.logit, found.single[kind.i], steep)
+    steep = torch.where(kind.difference, found.pairs[kind.i, kind.j], steep)
+    inner = found.inner
     return steep, steep / inner * (1 + 1e-12) if inner > 0 else torch.zeros_like(steep)
 
 
 def _apart(found: Constants, errors: tuple[Errors, ...]) -> tuple[Tensor, Tensor]:
     """Add up the errors of each output."""
     rows = torch.eye(len(found.single), dtype=torch.float64, device=found.single.device)[None]
-    lines = [_line(e, rows, _row_constants(found, rows)[1]) for e in errors]
+    width = _row_constants(found, rows, _Kind.of(rows))[1]
+    lines = [_line(e, rows, width) for e in errors]
     return sum(slope[0] for slope, _ in lines), sum(base[0] for _, base in lines)  # type: ignore[return-value] # of tensors
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from conjoin.core import projection
 from conjoin.core.exact import distance, down, holds, sum_down
-from conjoin.core.limits import Limits, Memo, check_rows, cut, moved
+from conjoin.core.limits import Limits, Memo, check_rows, cut, moved, own
+from conjoin.core.naming import describe
 from conjoin.core.projection import column
 from conjoin.core.random import Streams
 from conjoin.core.threat import Enclosure
@@ -40,8 +42,11 @@ class Ball(ABC):
         mask: Boolean, true where the input may change; shape ``(1, *input)`` for one mask shared
             by all examples, ``(batch, *input)`` for one each.
 
+    Arrays are taken for tensors.
+
     Raises:
-        ThreatError: If ``eps`` is negative or NaN, the box is empty, or the mask is not boolean.
+        ThreatError: If ``eps`` is negative, NaN or no number, the box is empty, or the mask is not
+            boolean.
     """
 
     eps: float | Tensor
@@ -50,12 +55,12 @@ class Ball(ABC):
     _memo: Memo = field(default_factory=Memo, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("eps", "mask"):  # what is written to the caller's tensors stays there
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
-                object.__setattr__(self, name, value.detach().clone())
-        ends = (b.detach().clone() if isinstance(b, Tensor) else b for b in self.bounds)
-        object.__setattr__(self, "bounds", tuple(ends))
+        if not isinstance(self.bounds, tuple | list) or len(self.bounds) != 2:
+            raise ThreatError(f"bounds must be (lo, hi); got {describe(self.bounds)}")
+        object.__setattr__(self, "eps", own("eps", self.eps))
+        object.__setattr__(self, "bounds", tuple(own("a bound", end) for end in self.bounds))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", own("mask", self.mask))
         values = torch.as_tensor(self.eps, dtype=torch.float64)
         if values.ndim > 1 or not bool((values >= 0).all()):
             raise ThreatError(
@@ -65,9 +70,10 @@ class Ball(ABC):
         low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in self.bounds)
         if not bool((low < high if low.ndim == high.ndim == 0 else low <= high).all()):
             raise ThreatError(f"bounds must be (lo, hi) with lo < hi; got {self.bounds!r}")
-        if self.mask is not None and self.mask.dtype != torch.bool:
+        if self.mask is not None and getattr(self.mask, "dtype", None) != torch.bool:
             raise ThreatError(
-                f"mask must be boolean, true where the input may change; got {self.mask.dtype}"
+                "mask must be a boolean tensor, true where the input may change; got "
+                f"{describe(self.mask)}"
             )
 
     @property
@@ -82,7 +88,7 @@ class Ball(ABC):
 
     def __str__(self) -> str:
         """Show norm and radius as a plan writes them."""
-        eps = f"{self.eps:g}" if isinstance(self.eps, float | int) else "per example"
+        eps = "per example" if isinstance(self.eps, Tensor) else f"{self.eps:g}"
         return f"{self.name}:{eps}"
 
     def radius(self, x: Inputs) -> PerExample:
@@ -106,24 +112,32 @@ class Ball(ABC):
         """
 
         low, high = self.bounds
-        part = replace(
-            self,
-            eps=cut("eps", self.eps, keep, shared=0),
-            bounds=(cut("lower bound", low, keep), cut("upper bound", high, keep)),
-            mask=cut("mask", self.mask, keep),
+        return self._with(
+            cut("eps", self.eps, keep, shared=0),
+            (cut("lower bound", low, keep), cut("upper bound", high, keep)),
+            cut("mask", self.mask, keep),
+            self._memo.rows(keep),
         )
-        object.__setattr__(part, "_memo", self._memo.rows(keep))
-        return part
 
     def to(self: S, device: torch.device) -> S:
         """Return the same threat with its tensors on a device."""
         low, high = self.bounds
-        return replace(
-            self,
-            eps=moved(self.eps, device),
-            bounds=(moved(low, device), moved(high, device)),
-            mask=moved(self.mask, device),
-        )
+        bounds = moved(low, device), moved(high, device)
+        return self._with(moved(self.eps, device), bounds, moved(self.mask, device), Memo())
+
+    def _with(
+        self: S,
+        eps: float | Tensor,
+        bounds: tuple[float | Tensor, float | Tensor],
+        mask: Tensor | None,
+        memo: Memo,
+    ) -> S:
+        """Return the same set of other rows or elsewhere: its parts were checked when it was made."""
+        part = copy(self)
+        parts = {"eps": eps, "bounds": bounds, "mask": mask, "_memo": memo}
+        for name, value in parts.items():
+            object.__setattr__(part, name, value)
+        return part
 
     def check(self, x: Inputs) -> None:
         """Refuse inputs that do not fit, before any work.

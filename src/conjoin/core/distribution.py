@@ -10,6 +10,7 @@ Reference: leino2018, equation 1 (distributional influence).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,16 +24,20 @@ from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut
 from conjoin.errors import PlanError
 
-Reference = Callable[[Sliceable, Batch], Tensor]
-ROWS = 64  # a pass costs about the same up to here, so small batches carry several probes
+_log = logging.getLogger(__name__)
 
-PANELS = 4  # panels of a pass, at least
+Reference = Callable[[Sliceable, Batch], Tensor]
+# A row of a pass costs the less, the more there are: up to a few hundred, if they are few numbers each.
+ROWS, NUMBERS = (64, 512), 1 << 19
+PANELS = 4  # of a pass, at least
 DRAWN = 1 << 20  # numbers drawn at a time
 
 
-def per_pass(batch: Batch) -> int:
-    """Return how many probes of a batch go into one pass."""
-    return max(1, ROWS // len(batch))
+def per_pass(*values: Tensor) -> int:
+    """Return how many probes that put in such values, one row for each example, go into one pass."""
+    fewest, most = ROWS
+    rows = min(most, max(fewest, NUMBERS // sum(z[0].numel() for z in values)))
+    return max(1, rows // len(values[0]))
 
 
 def zeros(model: Sliceable, batch: Batch) -> Tensor:
@@ -59,7 +64,7 @@ class Panels:
     ends; so the panel's share sums to the change of the quantity over it, to rounding, and is linear
     in the quantity. Costs 1 to 1.25 forward and backward passes a node. One panel alone is
     DeepLIFT-rescale. That the shares add up says nothing of their accuracy: compare budgets.
-    Where an operation of the model has no secant, midpoints take their place.
+    Where an operation of the model has no secant, midpoints take their place, and a warning is logged.
 
     Reference: shrikumar2017, section 3.5 (rescale rule), taken between neighbouring nodes of a path.
     """
@@ -177,7 +182,7 @@ class Gaussian:
         """Yield ``draws`` probes; draw k of an example is the same in every batch."""
         with torch.no_grad():
             still = model.run(batch, take=cuts)
-        total, size = _Sum(), per_pass(batch)
+        total, size = _Sum(), per_pass(*still)
         at_once = max(size, DRAWN // sum(z.numel() for z in still) // size * size)
         for drawn in _chunks(range(self.draws), at_once):
             noisy = list(zip(*self._drawn(batch, still, drawn), strict=True))
@@ -232,15 +237,16 @@ class Path:
 
         rule = self.quadrature
         if isinstance(rule, Panels) and not meets(model, Secant):
+            _log.warning("%r takes midpoints: the model takes no secants", self)
             rule = Midpoint(rule.nodes)
         if isinstance(rule, Panels):
             # Two passes evaluate the node they share twice, so a pass takes a few panels at least.
-            return (yield from _panels(at, rule.nodes, max(PANELS, per_pass(batch))))
+            return (yield from _panels(at, rule.nodes, max(PANELS, per_pass(batch.x) - 1)))
         if all(cut == INPUT for cut in cuts):  # a straight path: the displacement is one
-            total = yield from _weighted(at, rule, per_pass(batch))
+            total = yield from _weighted(at, rule, per_pass(batch.x))
             return Estimate(tuple(gradient * (batch.x - start) for gradient in total))
         if isinstance(rule, Trapezoid):
-            return (yield from _trapezoid(at, rule.nodes, per_pass(batch)))
+            return (yield from _trapezoid(at, rule.nodes, per_pass(batch.x)))
         return (yield from self._cells(at, model, batch, cuts, rule))
 
     def _cells(
@@ -254,7 +260,7 @@ class Path:
         """Credit each cell's displacement, read at the cuts, with the gradient at its node."""
         edges, nodes = _edges_and_nodes(rule)
         total = _Sum()
-        for chunk in _chunks(range(len(nodes)), per_pass(batch)):
+        for chunk in _chunks(range(len(nodes)), per_pass(batch.x)):
             probes = [Probe(at(nodes[k])) for k in chunk]
             for k, seen in zip(chunk, (yield probes), strict=True):
                 ends = [at(edges[k]), at(edges[k + 1])]

@@ -68,7 +68,12 @@ def gradients(
     found: tuple[Tensor | None, ...] = (None,)
     if value.requires_grad:
         found = torch.autograd.grad(
-            value.sum(), places, create_graph=keep, retain_graph=keep, allow_unused=True
+            value,
+            places,
+            torch.ones_like(value),
+            create_graph=keep,
+            retain_graph=keep,
+            allow_unused=True,
         )
     if all(gradient is None for gradient in found):
         raise CapabilityError(

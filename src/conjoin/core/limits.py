@@ -7,11 +7,14 @@ length of a batch by chance.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from numbers import Real
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import describe
 from conjoin.errors import ThreatError
 
 Limits = tuple[Tensor, Tensor]
@@ -57,14 +60,31 @@ class Memo:
         self.kept = x.detach().clone(), limits
 
 
+def own(what: str, value: object) -> Any:
+    """Return a number as it is, a tensor or an array as a tensor that nobody else writes to.
+
+    Raises:
+        ThreatError: If it is neither.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        value = torch.from_numpy(value)
+    if isinstance(value, Tensor) and not value.is_complex():
+        return value.detach().clone()
+    if not isinstance(value, Real):
+        raise ThreatError(f"{what} must be a number or a tensor; got {describe(value)}")
+    return value
+
+
 def cut(what: str, value: T | Tensor, keep: Tensor, *, shared: int = 1) -> T | Tensor:
-    """Select rows of what differs per example; a tensor of ``shared`` rows belongs to all.
+    """Copy rows of what differs per example; a tensor of ``shared`` rows belongs to all.
 
     Raises:
         ThreatError: If there is no such row, or the mask ``keep`` has another length.
     """
-    if not isinstance(value, Tensor) or not value.ndim or len(value) == shared:
+    if not isinstance(value, Tensor):
         return value
+    if not value.ndim or len(value) == shared:
+        return value.clone()
     try:
         return value[keep]
     except IndexError as error:
@@ -74,8 +94,8 @@ def cut(what: str, value: T | Tensor, keep: Tensor, *, shared: int = 1) -> T | T
 
 
 def moved(value: T | Tensor, device: torch.device) -> T | Tensor:
-    """Move a tensor to a device; leave a number."""
-    return value.to(device) if isinstance(value, Tensor) else value
+    """Copy a tensor to a device; leave a number."""
+    return value.to(device, copy=True) if isinstance(value, Tensor) else value
 
 
 def check_rows(what: str, value: object, x: Tensor, *, stretches: bool) -> None:

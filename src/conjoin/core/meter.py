@@ -1,7 +1,8 @@
 """Models as the drivers see them: their passes counted, or their outputs known already.
 
 A wrapper has exactly the capabilities of what it wraps, so a method that asks for a rung of the
-ladder gets the true answer.
+ladder gets the true answer. The driver's own passes go through the same wrapper, so a method that is
+lent it cannot assign to it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import describe
 from conjoin.core.operator import Step
 from conjoin.core.protocols import NO_VALUES, Batch, Held, Layered, Model, Secant, Sliceable
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, OUTPUT, Cut
+from conjoin.errors import PostconditionError
 
 
 @dataclass(slots=True)
@@ -31,9 +34,18 @@ class Count:
 class Meter:
     """A model that counts the examples passed through it, forwards and backwards."""
 
+    model: Model
+    count: Count
+
     def __init__(self, model: Model, count: Count) -> None:
-        self.model = model
-        self.count = count
+        vars(self).update(model=model, count=count)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: the next pass must be the same model's."""
+        raise PostconditionError(
+            f"a method assigned {describe(value)} to {name!r} of the model that it was lent; the model "
+            "stays as it is while a driver runs"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -42,11 +54,11 @@ class Meter:
 
     def __call__(self, batch: Batch, /) -> Tensor:
         """Pass through the model."""
-        return self._counted(self.model(batch))
+        return self._counted(self.model(batch), len(batch))
 
-    def _counted(self, out: Tensor) -> Tensor:
-        self.count.forward += len(out)
-        if out.requires_grad:
+    def _counted(self, out: Tensor, examples: int) -> Tensor:
+        self.count.forward += examples
+        if getattr(out, "requires_grad", False):  # of a model that returns no tensor, others tell
             out.register_hook(self._returned)
         return out
 
@@ -69,7 +81,7 @@ class _Sliceable(Meter):
             t for t, cut in zip(taken, take, strict=True) if cut != INPUT and cut not in put
         ]
         if computed:
-            self._counted(computed[-1])
+            self._counted(computed[-1], len(computed[-1]))
         return taken
 
 

@@ -6,25 +6,32 @@ Values are recomputed here, in passes of the drivers' own, so that a method cann
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from conjoin.core.gradient import seen_at
 from conjoin.core.meter import Meter
-from conjoin.core.protocols import Attack, Attributor, Batch, Certifier, Model, Sliceable
-from conjoin.core.quantity import PiecewiseLinear, Quantity
+from conjoin.core.naming import describe
+from conjoin.core.protocols import (
+    Attack,
+    Attributor,
+    Batch,
+    Certifier,
+    Metric,
+    Model,
+    Promise,
+    Sliceable,
+)
+from conjoin.core.quantity import PiecewiseLinear, Quantity, Question, Target
 from conjoin.core.result import Bounds, Claim
+from conjoin.core.returned import FLOATS, returned, unlike
 from conjoin.core.rung import meets
+from conjoin.core.settings import modes_kept
 from conjoin.core.slice import INPUT
 from conjoin.core.threat import Graded, Threat
-from conjoin.errors import (
-    CapabilityError,
-    DataError,
-    ModelError,
-    PlanError,
-    PostconditionError,
-    SoundnessError,
-)
+from conjoin.errors import DataError, ModelError, PlanError, PostconditionError, SoundnessError
 
 
 def outputs_of(meter: Meter, batch: Batch, size: int | None = None) -> Tensor:
@@ -57,13 +64,18 @@ def outputs_of(meter: Meter, batch: Batch, size: int | None = None) -> Tensor:
     return outputs
 
 
-def _passed(meter: Meter, batch: Batch) -> Tensor:
+def _passed(model: Model, batch: Batch) -> Tensor:
     with torch.no_grad():
-        outputs: object = meter(batch)
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(batch):
+        outputs: object = model(batch)
+    if (
+        not isinstance(outputs, Tensor)
+        or (outputs.ndim, len(outputs)) != (2, len(batch))
+        or outputs.dtype not in FLOATS
+        or outputs.device != batch.x.device
+    ):
         raise ModelError(
             f"the model returned {describe(outputs)} for {len(batch)} examples; expected logits of "
-            "shape (batch, classes)"
+            f"shape (batch, classes) in single or double precision on {batch.x.device}"
         )
     return outputs
 
@@ -80,12 +92,7 @@ def asked(quantity: Quantity, outputs: Tensor, aim: Tensor) -> Tensor:
         PostconditionError: If it is not, or is no number: NaN would pass for robust.
         PlanError: If the rows that it tells give another value at the first example.
     """
-    value = quantity(outputs, aim)
-    if value.shape != (len(outputs),) or bool(value.isnan().any()):
-        raise PostconditionError(
-            f"the quantity {quantity!r} gave {describe(value)}; expected one number, no NaN, for each "
-            f"of {len(outputs)} examples"
-        )
+    value = _one_each(quantity, quantity(outputs, aim), outputs)
     if meets(quantity, PiecewiseLinear):
         rows = quantity.rows(aim[:1], outputs.shape[1])[0]
         first = outputs[0].double()
@@ -98,51 +105,80 @@ def asked(quantity: Quantity, outputs: Tensor, aim: Tensor) -> Tensor:
     return value
 
 
-def check_quantity(quantity: object) -> None:
-    """Refuse a quantity that does not say when the attacker has won.
+def _one_each(who: object, value: object, like: Tensor, what: str = "") -> Tensor:
+    """Return one number, no NaN, for each row of ``like``."""
+    found = returned(who, value, (len(like),), like, what=what).detach()
+    if bool(found.isnan().any()):
+        raise unlike(who, found, "one number, no NaN, for each example", what)
+    return found
+
+
+def aimed(target: Target, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Ask a target; its answer must be integers, a row for each example.
 
     Raises:
-        PlanError: Saying how to give a function a goal.
+        PlanError: If it is no target.
+        PostconditionError: If its answer is another.
     """
-    if not meets(quantity, Quantity):
+    if not callable(target):
         raise PlanError(
-            f"{quantity!r} states no goal; a quantity says when the attacker has won: "
-            "Asked(function, goal=0.0), or goal=-inf to minimise without end"
+            f"expected a target, e.g. given, predicted or Always(3); got {describe(target)}"
         )
-    if math.isnan(quantity.goal):
-        raise PlanError(f"the goal of {quantity!r} is not a number; give one, or -inf")
+    aim: object = target(outputs, labels)
+    shape = (len(outputs), *(aim.shape[1:] if isinstance(aim, Tensor) else ()))
+    kind = labels.dtype if getattr(aim, "dtype", None) == labels.dtype else torch.int64
+    return returned(target, aim, shape, labels, dtype=kind)
 
 
-def check_threat(threat: object, x: Tensor) -> None:
-    """Refuse what is no threat, or one that does not fit these inputs.
+def check_candidates(method: Attack, came: object, x: Tensor, threat: Threat) -> Tensor:
+    """Return candidates that are finite, like ``x``, and in S(x).
 
     Raises:
-        PlanError: If it is no threat.
-        ThreatError, DataError: As the threat finds.
+        PostconditionError: Naming the method, or the threat if it does not say what lies in it.
     """
-    if not meets(threat, Threat):
-        raise PlanError(f"expected a threat, e.g. Linf(8 / 255) or L2(0.5); got {threat!r}")
-    threat.check(x)
-
-
-def check_candidates(method: Attack, found: Tensor, x: Tensor, threat: Threat) -> None:
-    """Refuse candidates that are not finite, not like ``x``, or not in S(x).
-
-    Raises:
-        PostconditionError: Naming the method.
-    """
-    if found.shape != x.shape or found.dtype != x.dtype or not finite(found):
-        raise PostconditionError(
-            f"{method!r} returned {describe(found)}; expected finite values like {describe(x)}"
-        )
-    outside = ~threat.contains(found, x)
+    found = returned(method, came, x.shape, x, dtype=x.dtype).detach()
+    if not finite(found):
+        raise unlike(method, found, "finite values")
+    outside = ~contained(threat, found, x)
     if bool(outside.any()):
-        worst = float(threat.distance(found, x)[outside].max())
+        worst = float(distance(threat, found, x)[outside].max())
         raise PostconditionError(
             f"{method!r} left the threat set {threat} on {int(outside.sum())} of {len(x)} examples "
             f"(largest distance there {worst:.9g}); its result was discarded. An attack must end "
             "with threat.project(z, x)"
         )
+    return found
+
+
+def placed(threat: Threat, device: torch.device) -> Threat:
+    """Return the threat on a device."""
+    return _still_threat(threat, threat.to(device), "to(device)")
+
+
+def part_of(threat: Threat, keep: Tensor) -> Threat:
+    """Return the threat of some of the examples."""
+    return _still_threat(threat, threat.rows(keep), "rows(keep)")
+
+
+def _still_threat(threat: Threat, came: object, what: str) -> Threat:
+    if not meets(came, Threat):
+        raise unlike(threat, came, "a threat", what)
+    return came
+
+
+def contained(threat: Threat, z: Tensor, x: Tensor) -> Tensor:
+    """Return which ``z`` lie in S(x), as the threat tells."""
+    flags = threat.contains(z, x)
+    return returned(threat, flags, (len(x),), x, dtype=torch.bool, what="contains(z, x)")
+
+
+def distance(threat: Threat, z: Tensor, x: Tensor) -> Tensor:
+    """Return how far each ``z`` is from ``x``, as the threat measures it."""
+    return returned(threat, threat.distance(z, x), (len(x),), x, what="distance(z, x)")
+
+
+def _radius(threat: Graded, x: Tensor) -> Tensor:
+    return returned(threat, threat.radius(x), (len(x),), x, what="radius(x)")
 
 
 def check_bounds(
@@ -159,16 +195,11 @@ def check_bounds(
             the attacker has won.
     """
     if not isinstance(bounds, Bounds) or not isinstance(bounds.claim, Claim):
-        raise PostconditionError(
-            f"{method!r} returned {bounds!r}; expected Bounds(lower, claim) with a Claim"
-        )
+        raise unlike(method, bounds, "Bounds(lower, claim) with a Claim")
     radius = bounds.radius
-    for what, value in (("bounds", bounds.lower), ("radii", radius)):
-        if value is not None and (value.shape != clean.shape or bool(value.isnan().any())):
-            raise PostconditionError(
-                f"{method!r} returned {describe(value)}; expected one number, no NaN, for each of "
-                f"{len(clean)} examples. Its {what} were discarded"
-            )
+    _one_each(method, bounds.lower, clean, "its lower bounds")
+    if radius is not None:
+        _one_each(method, radius, clean, "its radii")
     unit = torch.finfo(outputs.dtype).eps * outputs.abs().amax(1)
     slack = 0 * unit if bounds.claim is Claim.SOUND_DEPLOYED else 256 * unit
     if bool((bounds.lower > clean + slack).any()):
@@ -195,7 +226,7 @@ def check_radius(method: Certifier, bounds: Bounds, threat: Threat, x: Tensor, g
     odd = bounds.radius < 0
     if meets(threat, Graded):
         odd = odd | (
-            (bounds.radius >= threat.radius(x)) & (bounds.radius > 0) & (bounds.lower <= goal)
+            (bounds.radius >= _radius(threat, x)) & (bounds.radius > 0) & (bounds.lower <= goal)
         )
     if bool(odd.any()):
         place = int(odd.nonzero()[0, 0])
@@ -210,68 +241,99 @@ def reach(bounds: Bounds, threat: Threat, x: Tensor, held: Tensor) -> tuple[Tens
     """Return the proved radius of each example, and whether it is the method's closed form."""
     if bounds.radius is not None:
         return bounds.radius, torch.ones_like(held)
-    eps = threat.radius(x) if meets(threat, Graded) else torch.zeros_like(bounds.lower)
+    eps = _radius(threat, x) if meets(threat, Graded) else torch.zeros_like(bounds.lower)
     return torch.where(held, eps, 0), torch.zeros_like(held)
 
 
-def explained_shape(meter: Meter, batch: Batch, method: Attributor) -> torch.Size:
-    """Return the shape of the activation that a method explains, of one example."""
-    if method.where.start != INPUT and meets(meter, Sliceable):
-        with torch.no_grad():
-            first = batch.rows(slice(0, 1))
-            return meter.run(first, take=(method.where.start,))[0].shape[1:]
-    return batch.x.shape[1:]
+def explained_at(meter: Meter, batch: Batch, method: Attributor) -> Tensor:
+    """Return the activation that a method explains, of the first example."""
+    first = batch.rows(slice(0, 1))
+    if method.where.start == INPUT or not meets(meter, Sliceable):
+        return first.x
+    with torch.no_grad():
+        return meter.run(first, take=(method.where.start,))[0]
 
 
-def check_values(method: Attributor, values: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse values that are not finite or not shaped like the activation that they explain.
+def check_values(method: Attributor, came: object, one: Tensor, count: int) -> Tensor:
+    """Return values that are finite and like ``one``, the activation that they explain.
 
     Raises:
         PostconditionError: Naming the method.
     """
-    if values.shape != shape or not finite(values):
-        raise PostconditionError(
-            f"{method!r} returned {describe(values)}; expected finite values of shape "
-            f"{tuple(shape)}, that of the activation at {method.where.start}"
-        )
+    what, dtype = f"the activation at {method.where.start}", one.dtype
+    kind = dtype if dtype.is_floating_point else None  # tokens are explained by any numbers
+    values = returned(method, came, (count, *one.shape[1:]), one, dtype=kind, what=what).detach()
+    if not finite(values):
+        raise unlike(method, values, "finite values", what)
+    return values
 
 
-def completeness_gap(meter: Meter, batch: Batch, method: Attributor, values: Tensor) -> Tensor:
-    """Return Σ values - (Q(to) - Q(from)), or NaN where no completeness is promised."""
-    reached = method.ends(meter, batch)  # type: ignore[arg-type] # it has what the method needs
-    if reached is None:
+def completeness_gap(values: Tensor, change: Tensor | None) -> Tensor:
+    """Return Σ values - (Q(stop) - Q(start)), or NaN where no completeness is promised."""
+    if change is None:
         return torch.full_like(values.flatten(1)[:, 0], torch.nan)
-    start, stop = reached
-    change: Tensor = stop - start
     return values.flatten(1).sum(1) - change
 
 
-def require(model: Model, method: Attributor) -> None:
-    """Refuse a model that lacks what the method needs.
+def promised_change(model: Model, batch: Batch, method: Attributor) -> Tensor | None:
+    """Return Q(stop) - Q(start) if a method promises that its values sum to it, in passes made here.
 
     Raises:
-        CapabilityError: Naming what does apply.
-        PlanError: If it is no attributor.
+        PostconditionError: If it promises something else, or Q is no number there.
     """
-    if not meets(method, Attributor):
-        raise PlanError(
-            f"expected an attributor, e.g. saliency() or integrated_gradients(); got {method!r}. "
-            "It has needs, where, ends and one call (model, batch)"
-        )
-    if not meets(model, method.needs):
-        raise CapabilityError(
-            f"{method!r} needs gradients and activations; {type(model).__name__} gives outputs "
-            "only. Wrap a torch.nn.Module with conjoin.wrap, or explain by methods that need "
-            "outputs only; attacks apply to any differentiable callable"
-        )
+    with modes_kept():
+        promise: object = method.ends(model, batch.copied())  # type: ignore[arg-type] # as it needs
+    if promise is None:
+        return None
+    if not isinstance(promise, Promise) or not callable(promise.quantity):
+        raise unlike(method, promise, "Promise(quantity, start, stop), or None", "its ends")
+    start, stop = (
+        _asked_at(model, batch, method, promise.quantity, point)
+        for point in (promise.start, promise.stop)
+    )
+    return stop - start
 
 
-def describe(value: object) -> str:
-    """Say dtype, shape, device and whether all is finite."""
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    some = "" if finite(value) else ", not all finite"
-    return f"{value.dtype} of shape {tuple(value.shape)} on {value.device}{some}"
+def _asked_at(
+    model: Model, batch: Batch, method: Attributor, quantity: Question, point: object
+) -> Tensor:
+    """Ask a quantity at a point that a method names."""
+    if not isinstance(point, Mapping) or not (meets(model, Sliceable) or set(point) == {INPUT}):
+        raise unlike(method, point, "values at cuts of this model, e.g. {INPUT: x}", "an end")
+    for cut, z in point.items():
+        shape = batch.x.shape if cut == INPUT else (len(batch), *getattr(z, "shape", ())[1:])
+        kind = batch.x.dtype if cut == INPUT else None
+        returned(method, z, shape, batch.x, dtype=kind, what=f"its end at {cut}")
+    if meets(model, Sliceable):
+        value = seen_at(model, quantity, batch, method.where, point)
+    else:
+        value = quantity(_passed(model, batch.at(point[INPUT])), batch.aim)
+    return _one_each(quantity, value, batch.x, "an end")
+
+
+def check_scores(metric: Metric, came: object, x: Tensor) -> Tensor:
+    """Return scores, one finite number for each example.
+
+    Raises:
+        PostconditionError: Naming the metric.
+    """
+    scores = returned(metric, came, (len(x),), x).detach()
+    if not finite(scores):
+        raise unlike(metric, scores, "finite numbers")
+    return scores
+
+
+def check_alike(method: str, name: str, column: Tensor, whole: Tensor) -> None:
+    """Refuse a batch whose numbers are of another kind than those before: a cast would round them.
+
+    Raises:
+        PostconditionError: Naming the method.
+    """
+    if column.dtype != whole.dtype or column.shape[1:] != whole.shape[1:]:
+        raise PostconditionError(
+            f"{method} gave {name} of {column.dtype} and shape {tuple(column.shape)} after batches of "
+            f"{whole.dtype} and {tuple(whole.shape[1:])} each; expected the same in every batch"
+        )
 
 
 def finite(value: Tensor) -> bool:

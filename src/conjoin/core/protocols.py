@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.operator import Step
-from conjoin.core.quantity import Quantity
+from conjoin.core.quantity import Quantity, Question
 from conjoin.core.random import Streams
 from conjoin.core.result import Bounds
 from conjoin.core.slice import OUTPUT, Cut, Slice
@@ -236,6 +236,22 @@ Probes = Generator[Sequence[Probe], Sequence[Seen], Estimate]
 Ends = tuple[Mapping[Cut, Tensor], Mapping[Cut, Tensor]]
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """That the values of an attribution sum to Q at ``stop`` less Q at ``start``.
+
+    It says what is to be evaluated; whoever is promised it does so.
+
+    Attributes:
+        quantity: Q, of the value at the stop of the attribution's slice.
+        start, stop: The two points, as values at cuts.
+    """
+
+    quantity: Question
+    start: Mapping[Cut, Tensor]
+    stop: Mapping[Cut, Tensor]
+
+
 @runtime_checkable
 class Distribution(Protocol):
     """A distribution of interest: it asks for probes, is told what was seen, and concludes."""
@@ -304,8 +320,8 @@ class Attributor(Protocol):
         """Return the attribution."""
         ...
 
-    def ends(self, model: Sliceable, batch: Batch, /) -> tuple[Tensor, Tensor] | None:
-        """Return Q at both ends if the values must sum to their difference."""
+    def ends(self, model: Sliceable, batch: Batch, /) -> Promise | None:
+        """Return between which two points a quantity must change by the sum of the values."""
         ...
 
 
@@ -350,6 +366,7 @@ __all__ = [
     "Preparable",
     "Probe",
     "Probes",
+    "Promise",
     "Secant",
     "Seen",
     "Sliceable",

@@ -18,7 +18,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from conjoin.core.classes import check_class, chosen, unit
 from conjoin.core.naming import name_of
+from conjoin.errors import DataError
 from conjoin.typing import Aims, Labels, Outputs, PerExample
 
 
@@ -49,12 +51,10 @@ Question = Callable[[Tensor, Tensor], Tensor]  # a quantity of which no goal is 
 Target = Callable[[Tensor, Tensor], Tensor]
 
 
-def _chosen(outputs: Tensor, labels: Tensor) -> Tensor:
-    return outputs.gather(1, labels[:, None])[:, 0]
-
-
-def _unit(aim: Tensor, classes: int) -> Tensor:
-    return torch.eye(classes, dtype=torch.float64, device=aim.device)[aim]
+def _margin(outputs: Tensor, aim: Tensor, quantity: object) -> Tensor:
+    own = chosen(outputs, aim, quantity)
+    others = outputs.scatter(1, aim[:, None], -torch.inf)
+    return own - others.amax(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ class Logit:
 
     def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
         """Return the output."""
-        return _chosen(outputs, aim)
+        return chosen(outputs, aim, self)
 
     def rows(self, aim: Labels, classes: int, /) -> Tensor:
         """Return one row per example."""
-        return _unit(aim, classes)[:, None]
+        return unit(aim, classes, self)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class LogLikelihood:
 
     def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
         """Return the log likelihood."""
-        return _chosen(outputs.log_softmax(1), aim)
+        return chosen(outputs.log_softmax(1), aim, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,11 @@ class Margin:
 
     def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
         """Return the margin."""
-        others = outputs.scatter(1, aim[:, None], -torch.inf)
-        return _chosen(outputs, aim) - others.amax(1)
+        return _margin(outputs, aim, self)
 
     def rows(self, aim: Labels, classes: int, /) -> Tensor:
         """Return e_y - e_k for every other class k."""
-        rows = _unit(aim, classes)[:, None] - torch.eye(
+        rows = unit(aim, classes, self)[:, None] - torch.eye(
             classes, dtype=torch.float64, device=aim.device
         )
         others = torch.arange(classes, device=aim.device) != aim[:, None]
@@ -129,20 +128,29 @@ class Contrast:
     goal: ClassVar[float] = 0.0
     against: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.against is not None:
+            check_class(self.against, self)
+
     def __call__(self, outputs: Outputs, aim: Aims, /) -> PerExample:
         """Return the difference of the two outputs."""
         a, b = self._pair(aim)
-        return _chosen(outputs, a) - _chosen(outputs, b)
+        return chosen(outputs, a, self) - chosen(outputs, b, self)
 
     def rows(self, aim: Aims, classes: int, /) -> Tensor:
         """Return one row per example."""
         a, b = self._pair(aim)
-        return (_unit(a, classes) - _unit(b, classes))[:, None]
+        return (unit(a, classes, self) - unit(b, classes, self))[:, None]
 
     def _pair(self, aim: Tensor) -> tuple[Tensor, Tensor]:
-        if self.against is None:
-            return aim[:, 0], aim[:, 1]
-        return aim, torch.full_like(aim, self.against)
+        if self.against is not None:
+            return aim, torch.full_like(aim, self.against)
+        if aim.ndim != 2 or aim.shape[1] != 2:
+            raise DataError(
+                f"{self!r} is about two classes of each example; its aim has shape "
+                f"{tuple(aim.shape)}, expected (batch, 2): Contrast(b), or target=RunnerUp()"
+            )
+        return aim[:, 0], aim[:, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +166,14 @@ class Avoid:
     goal: ClassVar[float] = 0.0
     target: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.target is not None:
+            check_class(self.target, self)
+
     def __call__(self, outputs: Outputs, aim: Labels, /) -> PerExample:
         """Return minus the margin of the target class."""
         target = aim if self.target is None else torch.full_like(aim, self.target)
-        return -margin(outputs, target)
+        return -_margin(outputs, target, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +212,9 @@ class Always:
     """Aim at one class for every example."""
 
     label: int
+
+    def __post_init__(self) -> None:
+        check_class(self.label, self)
 
     def __call__(self, outputs: Outputs, labels: Aims) -> Labels:
         """Return the same label throughout."""

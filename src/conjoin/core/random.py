@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,6 +28,7 @@ from torch import Tensor
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer, the golden ratio
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+_ROUNDS = ((30, _MIX1), (27, _MIX2), (31, 1))
 _BLOCK = 1 << 15  # words mixed at a time on a CPU: they and the scratch fit the cache
 
 
@@ -36,24 +39,31 @@ def _word(number: int) -> int:
 
 def _blocks(flat: Tensor) -> tuple[Tensor, ...]:
     """Split along the first axis into views that a cache holds; a GPU takes all at once."""
-    parts: tuple[Tensor, ...] = flat.split(
-        _BLOCK if flat.device.type == "cpu" else max(1, len(flat))
-    )
+    if len(flat) <= _BLOCK or flat.device.type != "cpu":
+        return (flat,)
+    parts: tuple[Tensor, ...] = flat.split(_BLOCK)
     return parts
 
 
 def _mix_(z: Tensor) -> Tensor:
     """Finalise SplitMix64 in place: a bijection on 64-bit words; multiplication wraps."""
-    parts = _blocks(z.view(-1))
-    scratch = torch.empty_like(parts[0])
-    for part in parts:
-        shifted = scratch[: len(part)]
-        for bits, factor in ((30, _MIX1), (27, _MIX2), (31, None)):
-            torch.bitwise_right_shift(part, bits, out=shifted)  # arithmetic: the mask makes it
-            part.bitwise_xor_(shifted.bitwise_and_((1 << (64 - bits)) - 1))  # logical
-            if factor is not None:
-                part.mul_(factor)
+    for part in _blocks(z.view(-1)):
+        if part.device.type == "cpu":  # NumPy has unsigned words, and fewer steps
+            _finalise(part.numpy().view(np.uint64))
+            continue
+        for bits, factor in _ROUNDS:
+            shifted = part >> bits  # arithmetic: the mask makes it logical
+            part.bitwise_xor_(shifted.bitwise_and_((1 << (64 - bits)) - 1)).mul_(factor)
     return z
+
+
+def _finalise(words: npt.NDArray[np.uint64]) -> None:
+    shifted = np.empty_like(words)
+    for bits, factor in _ROUNDS:
+        np.right_shift(words, bits, out=shifted)
+        words ^= shifted
+        if factor != 1:
+            words *= np.uint64(factor % (1 << 64))
 
 
 def _box_muller(radius: Tensor, angle: Tensor, bits: int, real: torch.dtype) -> Tensor:
@@ -78,6 +88,12 @@ def _purpose(purpose: int | str) -> int:
     return _word(2 * purpose)
 
 
+@lru_cache(maxsize=1024)
+def _start(seed: int) -> int:
+    """Write a seed as a word."""
+    return int(_mix_(torch.tensor([_word(seed + _GAMMA)])))
+
+
 @dataclass(frozen=True, slots=True)
 class Streams:
     """One independent random stream per example of a batch.
@@ -90,8 +106,7 @@ class Streams:
     @classmethod
     def of(cls, seed: int, index: Int[Tensor, "batch"]) -> Streams:
         """Make the streams of the examples ``index`` (positions in the whole data) for a seed."""
-        start = torch.full_like(index, _word(seed + _GAMMA), dtype=torch.int64)
-        return cls(_mix_(_mix_(start) + index.to(torch.int64) * _GAMMA))
+        return cls(_mix_(_start(seed) + index.to(torch.int64) * _GAMMA))
 
     def fold(self, purpose: int | str) -> Streams:
         """Derive other streams, one per purpose: a name, or a number modulo 2^63.

@@ -21,23 +21,34 @@ from importlib import metadata
 import torch
 from torch import Tensor
 
+from conjoin.core.arguments import (
+    check_attributor,
+    check_explanations,
+    check_method,
+    check_model,
+    check_quantity,
+    check_threat,
+)
 from conjoin.core.dataset import Dataset
 from conjoin.core.meter import Count, Meter, known, metered
 from conjoin.core.naming import name_of
 from conjoin.core.postcondition import (
+    aimed,
     asked,
+    check_alike,
     check_bounds,
     check_candidates,
-    check_quantity,
     check_radius,
-    check_threat,
+    check_scores,
     check_values,
     completeness_gap,
-    describe,
-    explained_shape,
+    distance,
+    explained_at,
     outputs_of,
+    part_of,
+    placed,
+    promised_change,
     reach,
-    require,
     value_of,
 )
 from conjoin.core.protocols import (
@@ -57,8 +68,9 @@ from conjoin.core.quantity import Quantity, Target, given, margin, predicted
 from conjoin.core.random import Streams
 from conjoin.core.result import AttackResult, Attribution, Certificate, Claim, Provenance, Score
 from conjoin.core.rung import meets
+from conjoin.core.settings import modes_kept, settings_kept
 from conjoin.core.threat import Threat
-from conjoin.errors import DataError, PlanError, PostconditionError
+from conjoin.errors import PlanError
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +116,22 @@ def attack(
         ModelError: If the model's outputs are not finite or have another shape.
         DataError, ThreatError: If threat and inputs do not fit.
     """
+    check_model(model, data)
+    check_method(method, "an attack, e.g. PGD()")
     check_quantity(quantity)
     check_threat(threat, data.x)
-    threat = threat.to(model.device)
+    threat = placed(threat, model.device)
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        part = threat.rows(rows)
+        part = part_of(threat, rows)
         clean = value_of(meter, quantity, batch)
         inputs, value = batch.x.clone(), clean.clone()
         todo = (clean > quantity.goal).nonzero()[:, 0]
         if len(todo):
             standing = batch.rows(todo)
-            found = method(meter, standing.copied(), part.rows(todo), quantity).detach()
-            check_candidates(method, found, standing.x, part.rows(todo))
+            with modes_kept():
+                came = method(meter, standing.copied(), part.rows(todo), quantity)
+            found = check_candidates(method, came, standing.x, part.rows(todo))
             reached = value_of(meter, quantity, standing.at(found))
             better = reached < clean[todo]
             value[todo] = torch.where(better, reached, clean[todo])
@@ -126,7 +141,7 @@ def attack(
             "value": value,
             "clean": clean,
             "success": value <= quantity.goal,
-            "distance": part.distance(inputs, batch.x),
+            "distance": distance(part, inputs, batch.x),
         }
 
     story = _story("attack", method, seed, quantity=quantity, threat=threat)
@@ -153,17 +168,18 @@ def certify(
         CapabilityError: If the method cannot bound this model; nothing is ever assumed.
         DataError, ThreatError: If threat and inputs do not fit.
     """
+    check_model(model, data)
+    check_method(method, "a certifier, e.g. Lipschitz()")
     check_quantity(quantity)
     check_threat(threat, data.x)
-    threat = threat.to(model.device)
+    threat = placed(threat, model.device)
     claims: set[Claim] = set()
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        part = threat.rows(rows)
-        outputs = outputs_of(meter, batch, run.batch_size)
+        part, lent = threat.rows(rows), batch.copied()
+        outputs = outputs_of(meter, lent, run.batch_size)
         clean = asked(quantity, outputs, batch.aim)
         # The driver's own pass serves the certifier too: it costs one pass, not two.
-        lent = batch.copied()
         bounds = ready(known(model, lent, outputs.clone()), lent, threat.rows(rows), quantity)
         check_bounds(method, bounds, clean, outputs, quantity.goal)
         check_radius(method, bounds, part, batch.x, quantity.goal)
@@ -199,25 +215,29 @@ def attribute(
 ) -> Attribution:
     """Explain the model's output for what ``target`` picks at each example.
 
-    The completeness gap compares the values with the quantity at both ends of the method's path, as
-    the method's own ``ends`` evaluates it.
+    The completeness gap compares the values with the change of the quantity between the two ends
+    that the method names, evaluated here.
 
     Raises:
         CapabilityError: If the model lacks what the method needs.
         PostconditionError: If the method returns non-finite values or another shape.
     """
-    require(model, method)
-    shape: list[torch.Size] = []
+    check_model(model, data)
+    check_attributor(model, method)
+    one: list[Tensor] = []
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        values = method(meter, batch.copied()).detach()  # type: ignore[arg-type] # it has what is needed
-        if not shape:  # the same for all batches of a model that is held: looked at once
-            shape.append(explained_shape(meter, batch, method))
-        check_values(method, values, (len(batch), *shape[0]))
+        with modes_kept():
+            came = method(meter, batch.copied())  # type: ignore[arg-type] # it has what is needed
+        if not one:  # alike in all batches of a model that is held: looked at once
+            one.append(explained_at(meter, batch, method))
+        change = promised_change(meter, batch, method)
+        # The values last: the method keeps them, and its ends are its own code.
+        values = check_values(method, came, one[0], len(batch))
         return {
             "values": values,
             "target": batch.aim,
-            "gap": completeness_gap(meter, batch.copied(), method, values),
+            "gap": completeness_gap(values, change),
         }
 
     story = _story("attribute", method, seed)
@@ -242,22 +262,17 @@ def score(
         CapabilityError: If the model lacks what the method needs.
         PostconditionError: If the metric returns a non-finite number or another shape.
     """
-    require(model, method)
+    check_model(model, data)
+    check_attributor(model, method)
+    check_method(metric, "a metric, e.g. Deletion()")
     if values is None:
         values = attribute(model, data, method, seed=seed, target=target, run=run).values
-    if len(values) != len(data):
-        raise DataError(f"{len(values)} explanations came for {len(data)} examples; give one each")
-    explained = values
+    explained = check_explanations(values, len(data))
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part = explained[rows.to(explained.device)].to(batch.x.device, copy=True)
-        found = metric(meter, batch.copied(), part, method).detach()  # type: ignore[arg-type] # as above
-        if found.shape != (len(batch),) or not bool(found.isfinite().all()):
-            raise PostconditionError(
-                f"{metric!r} returned {describe(found)}; expected one finite number for each of "
-                f"{len(batch)} examples"
-            )
-        return {"values": found}
+        came = metric(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
+        return {"values": check_scores(metric, came, batch.x)}
 
     story = _story("score", metric, seed)
     columns, provenance = _drive(model, data, work, target, run, story)
@@ -270,7 +285,12 @@ def predict(
     *,
     run: Run = Run(),
 ) -> Tensor:
-    """Return the model's outputs for the data, ``(batch, classes)``, on the data's device."""
+    """Return the model's outputs for the data, ``(batch, classes)``, on the data's device.
+
+    Raises:
+        ModelError: If the model's outputs are not finite or have another shape.
+    """
+    check_model(model, data)
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         return {"outputs": outputs_of(meter, batch)}
@@ -319,13 +339,14 @@ def _drive(
             part = slice(first, min(first + size, len(data)))  # views, not copies
             batch = batch_of(data, part, model.device, story.seed)
             if target is not given:
-                aim = target(outputs_of(meter, batch, run.batch_size), batch.aim)
+                aim = aimed(target, outputs_of(meter, batch, run.batch_size), batch.aim)
                 batch = replace(batch, aim=aim)
             rows = torch.arange(part.start, part.stop, device=model.device)
             for name, column in work(meter, batch, rows).items():
                 if name not in whole:  # filled in place: parts and their whole are never both held
                     shape = (len(data), *column.shape[1:])
                     whole[name] = torch.empty(shape, dtype=column.dtype, device=data.x.device)
+                check_alike(story.method, name, column, whole[name])
                 whole[name][part] = column.detach().to(data.x.device)
             if run.observe is not None:
                 run.observe(Event(story.act, part.stop, len(data)))
@@ -343,9 +364,9 @@ def _drive(
 
 @contextmanager
 def _untouched(model: Model) -> Iterator[None]:
-    """Hold the model still and keep the global random state, also after an exception."""
+    """Hold the model still, keep the global random state and torch's settings."""
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), ExitStack() as stack:
+    with torch.random.fork_rng(devices=devices), settings_kept(), ExitStack() as stack:
         if meets(model, Held):
             stack.enter_context(model.held())
         yield

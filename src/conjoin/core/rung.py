@@ -2,7 +2,9 @@
 
 ``isinstance`` of a protocol looks up every member on every call, at the price of a small network's
 pass. A class that has all of them answers for its instances, once and for all; anything else (members
-set on an instance, none at all) is asked as before, so the answers are the same.
+set on an instance, none at all) is asked as before, so the answers are the same. Except
+for a class itself: it has the members of its instances and can do nothing with them, so it stands on
+no rung.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ def meets(value: object, protocol: Callable[..., T]) -> TypeGuard[T]:
     # Typed as a callable since ``type[T]`` refuses protocols.
     rung: Any = protocol
     kind: Any = type(value)
-    return _by_class(kind, rung) or isinstance(value, rung)
+    return not isinstance(value, type) and (_by_class(kind, rung) or isinstance(value, rung))
 
 
 @lru_cache(maxsize=4096)

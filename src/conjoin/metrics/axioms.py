@@ -10,6 +10,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from conjoin.core.naming import Better
+from conjoin.core.postcondition import promised_change
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 from conjoin.errors import CapabilityError
 
@@ -23,6 +25,11 @@ class CompletenessGap:
     """
 
     reference: ClassVar[str] = "sundararajan2017"
+    title: ClassVar[str] = "completeness gap"
+    meaning: ClassVar[str] = (
+        "how far the values are from summing to the change of the output, as a share of it"
+    )
+    better: ClassVar[Better] = Better.LOWER
 
     def __call__(
         self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
@@ -32,8 +39,7 @@ class CompletenessGap:
         Raises:
             CapabilityError: If the method promises no completeness.
         """
-        reached = attributor.ends(model, batch)
-        if reached is None:
+        change = promised_change(model, batch, attributor)
+        if change is None:
             raise CapabilityError(f"{attributor!r} promises no completeness; score another axiom")
-        change: Tensor = reached[1] - reached[0]
         return (values.flatten(1).sum(1) - change).abs() / change.abs().clamp(min=1e-6)

@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 from conjoin.metrics.ordering import by_feature
 
@@ -33,6 +34,9 @@ class Deletion:
     """
 
     reference: ClassVar[str] = "petsiuk2018"
+    title: ClassVar[str] = "deletion"
+    meaning: ClassVar[str] = "mean probability while the top features are removed"
+    better: ClassVar[Better] = Better.LOWER
     steps: int = 14
     baseline: float = 0.0
 
@@ -53,6 +57,9 @@ class Insertion:
     """
 
     reference: ClassVar[str] = "petsiuk2018"
+    title: ClassVar[str] = "insertion"
+    meaning: ClassVar[str] = "mean probability while the top features are brought back"
+    better: ClassVar[Better] = Better.HIGHER
     steps: int = 14
     baseline: float = 0.0
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 
 
@@ -24,6 +25,9 @@ class MassInside:
     """
 
     reference: ClassVar[str] = "kohlbrenner2020"
+    title: ClassVar[str] = "mass in the region"
+    meaning: ClassVar[str] = "share of the attribution inside the region"
+    better: ClassVar[Better] = Better.NEITHER
     region: Tensor
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 from conjoin.core.threat import Threat
 from conjoin.metrics.ordering import ranks
@@ -30,6 +31,9 @@ class RankStability:
     """
 
     reference: ClassVar[str] = "ghorbani2019"
+    title: ClassVar[str] = "rank stability"
+    meaning: ClassVar[str] = "least rank correlation under small random changes"
+    better: ClassVar[Better] = Better.HIGHER
     threat: Threat
     draws: int = 4
 
@@ -51,6 +55,9 @@ class TopStability:
     """
 
     reference: ClassVar[str] = "ghorbani2019"
+    title: ClassVar[str] = "top stability"
+    meaning: ClassVar[str] = "least share of the top features kept under small random changes"
+    better: ClassVar[Better] = Better.HIGHER
     threat: Threat
     draws: int = 4
     share: float = 0.1

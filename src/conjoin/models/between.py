@@ -131,10 +131,10 @@ class Passes:
             def count(module: nn.Module, _: Any) -> None:
                 seen[id(module)] = seen.get(id(module), 0) + 1
 
-            first = batch.rows(torch.arange(1, device=batch.x.device))
             handles = [m.register_forward_pre_hook(count) for m in self.module.modules()]
             try:
                 with torch.no_grad(), paused():
+                    first = batch.rows(slice(0, 1))
                     self.raw(*padded(first.x, first.context))
             finally:
                 for handle in handles:

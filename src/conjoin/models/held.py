@@ -1,11 +1,11 @@
 """What a module is made of, told apart cheaply: weights, layers, hooks, patched forwards, settings.
 
-A :class:`Snapshot` names every part of a module and what it holds. Contents of tensors enter by a
-64-bit checksum (position-dependent, so that swapped and scaled weights show), computed where the
-tensor lies: a third of the time of SHA-256 even where the processor has an instruction for it, and
-no copy to the host. :func:`digest` is the SHA-256 of the same parts, needed once per state. It is
-*not* a proof of equal behaviour: what a module keeps outside ``torch`` (files, globals, closures'
-objects) is named by type only.
+A :class:`Snapshot` names every part of a module and what it holds. Small tensors of the host enter
+as they are, which is cheapest to compare; others by a 64-bit checksum (position-dependent, so that
+swapped and scaled weights show), computed where the tensor lies: a third of the time of SHA-256 even
+where the processor has an instruction for it, and no copy to the host. :func:`digest` is the SHA-256
+of the same parts, needed once per state. It is *not* a proof of equal behaviour: what a module keeps
+outside ``torch`` (files, globals, closures' objects) is named by type only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
-_SMALL = 1 << 16  # bytes; below, SHA-256 on the host costs less than a kernel launch
+_SMALL = 1 << 20  # bytes; below, a copy costs less than the few kernels of a checksum
 _ROW = 4096  # words
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device})
 _HOOKS = frozenset(key for key in vars(nn.Module()) if "hook" in key)
@@ -50,7 +50,10 @@ class Snapshot:
     @functools.cached_property
     def key(self) -> str:
         """A short name of all of it."""
-        return hashlib.sha256(repr((self.parts, self.loose)).encode()).hexdigest()
+        whole = hashlib.sha256()
+        for part in (*self.parts.items(), *self.loose.items()):
+            whole.update(repr(part).encode())
+        return whole.hexdigest()
 
     def differing(self, other: Snapshot) -> list[tuple[str, str]]:
         """List all parts that differ, without the loose tensors."""
@@ -232,11 +235,11 @@ def _bytes(value: Tensor) -> Tensor:
 
 
 def _checksum(value: Tensor) -> tuple[object, ...]:
-    """Return shape, dtype and a checksum of the bits."""
+    """Return shape, dtype and the bits, or a checksum of them."""
     if value.is_sparse or value.is_quantized or value.is_meta:
         return tuple(value.shape), str(value.dtype), value._version
     if value.device.type == "cpu" and value.nbytes <= _SMALL:
-        summed: object = hashlib.sha256(value.detach().reshape(-1).numpy().data).digest()
+        summed: object = _bytes(value).numpy().tobytes()
     else:
         flat = _bytes(value)
         whole = len(flat) // (8 * _ROW) * 8 * _ROW

@@ -1,20 +1,25 @@
-"""Which operations of ``torch`` are linear in what depends on the input.
+"""Which operations of ``torch`` are linear in what depends on the input, and keep its rows apart.
 
 Their derivatives are their secants, so secant passes let them through; everything else that has no
-rule is refused. Operations that move the batch to another axis are refused as well: after them it
-could not be told which row is whose. So are conversions to a coarser type, which round: a rounding
-is a staircase, and its steps are not in its derivative.
+rule is refused. So are operations that mix rows of the batch or move them: after them it could not be
+told which row is whose. Most keep rows apart by what they are; any other is done once more with some
+rows marked by NaN, which linear operations carry to all that is made of them. Refused as well are
+conversions to a coarser type, which round: a rounding is a staircase, and its steps are not in its
+derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError
+from conjoin.models.call import Call, tensors
 
 
 def _words(text: str) -> frozenset[str]:
@@ -35,7 +40,7 @@ _ANY = _words(
     new_full new_empty new_tensor size dim ndimension numel nelement element_size stride len
     is_floating_point is_complex is_contiguous is_same_size get_device dropout dropout1d dropout2d
     dropout3d feature_dropout alpha_dropout feature_alpha_dropout batch_norm flip roll swapaxes
-    transpose permute movedim hash repr format iter is_tensor rot90 identity
+    transpose permute movedim hash repr format is_tensor rot90 identity
     grad backward detach
     """
 )
@@ -47,8 +52,20 @@ _ONE = _words(  # linear in one of the values, so only one of them may depend on
 )
 _FIRST = frozenset({"div", "divide", "true_divide", "truediv", "itruediv", "idiv", "lerp"})
 _SUMS = frozenset({"addmm", "addmv", "addbmm", "baddbmm"})
-_DROPOUTS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d"})
-_AXES = frozenset({"transpose", "swapaxes", "permute", "movedim", "flip", "roll", "rot90"})
+_EACH = _words(  # each element of what comes out is made of one element, by broadcasting
+    """
+    add sub rsub radd iadd isub neg negative positive clone contiguous to type double float cpu cuda
+    mul multiply rmul imul div divide true_divide truediv itruediv idiv lerp addcmul masked_fill where
+    dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout
+    batch_norm identity requires_grad
+    """
+)
+_ORDERED = _words("view view_as reshape reshape_as flatten unflatten")
+_IMAGES = frozenset(
+    f"{kind}{axes}d"
+    for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool")
+    for axes in (1, 2, 3)
+)
 _COMPARISONS = _words(
     "gt greater lt less ge greater_equal le less_equal eq ne not_equal isclose sign signbit"
 )
@@ -58,59 +75,62 @@ _UNROUNDED = _words(  # round no value: they take the shape of one, or keep each
     reshape_as broadcast_tensors grad backward
     """
 )
+_RIGHT = frozenset({"linear", "matmul", "mm", "mv"})  # by a matrix from the right, or a vector
+_OUTSIDE = frozenset({"grad", "backward"})  # not in the pass
 _PROPERTIES = frozenset({".mT", ".mH", ".real"})
 
 
-def check_linear(
-    func: Callable[..., Any], name: str, args: tuple[Any, ...], named: dict[str, Any]
-) -> None:
+def check_linear(call: Call) -> None:
     """Refuse an operation that is not linear in what depends on the input.
 
     Raises:
         CapabilityError: Naming it.
     """
-    values = (*args, *named.values())
-    count = _dependent(values)
+    name, args, named, count = call.name, call.args, call.named, len(call.given)
     if name.startswith("."):
         fine = name in _PROPERTIES or name not in (".T", ".H", ".data", ".grad", ".imag")
     elif name in _ONE:
         fine = count <= 1
     elif name in _FIRST:
         rounded = named.get("rounding_mode") is not None
-        fine = count <= 1 and bool(args) and _dependent(args[:1]) == 1 and not rounded
+        fine = count <= 1 and bool(args) and args[0] is call.given[0] and not rounded
     elif name in _SUMS:
         factors = (*args[1:], *(value for key, value in named.items() if key != "input"))
-        fine = _dependent(factors) <= 1
+        fine = sum(tensor.requires_grad for tensor in tensors(factors)) <= 1
     elif name == "batch_norm":
-        fine = count <= 1 and not _training(name, args, named)
+        fine = count <= 1 and not _training(call)
     elif name.startswith("scatter"):  # one that multiplies, or takes the largest, says so
-        fine = name in _ANY and not any(isinstance(value, str) for value in values)
-    elif name in _AXES:
-        fine = not _moves_batch(name, args, named)
+        fine = name in _ANY and not any(isinstance(v, str) for v in (*args, *named.values()))
     elif name == "float":  # the method keeps a graph, Python's own number does not
-        fine = getattr(func, "__name__", "") != "__float__"
+        fine = getattr(call.func, "__name__", "") != "__float__"
     else:
-        fine = name in _ANY and not _training(name, args, named)
+        fine = name in _ANY and not _training(call)
     if not fine:
         _refuse(name)
 
 
-def check_result(name: str, args: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
-    """Refuse what a linear operation returned, if it was rounded on the way.
+def check_made(call: Call, out: Any, sizes: Collection[int]) -> None:
+    """Refuse what a linear operation returned, if it was rounded, or if it mixes or moves rows.
 
-    That is a value of a coarser floating type than the finest one that went in and depends on the
-    input, or an integer.
+    Rounded is a value of a coarser floating type than the finest one that went in and depends on the
+    input, or an integer. ``sizes`` are the rows of the batch, and of the padded one: the first axis of
+    all that depends on the input, but of a single number, and of that nothing else may be made.
 
     Raises:
         CapabilityError: Naming the operation.
     """
-    if name.startswith(".") or name in _UNROUNDED:
+    results, name = call.results(out), call.name
+    if not name.startswith(".") and name not in _UNROUNDED:
+        finest = min(torch.finfo(t.dtype).eps for t in call.given)
+        if any(not _floating(t) or torch.finfo(t.dtype).eps > finest for t in results):
+            _refuse(f"{name}, to a coarser type,")
+    made = [t for t in results if t.requires_grad]
+    if name in _OUTSIDE or all(t.ndim == 0 for t in made):
         return
-    given = _tensors((*args, *named.values()))
-    finest = min((torch.finfo(t.dtype).eps for t in given if t.requires_grad), default=1.0)
-    returned = args[:1] if name == "setitem" else (out,)
-    if any(not _floating(t) or torch.finfo(t.dtype).eps > finest for t in _tensors(returned)):
-        _refuse(f"{name}, to a coarser type,")
+    if any(t.ndim == 0 or len(t) not in sizes for t in (*call.given, *made)):
+        _refuse(name, ", since a first axis there is not the batch")
+    if not _keeps_rows(call, made[0]) and _mixes_rows(call):
+        _refuse(name, ", since it mixes or moves the rows of the batch")
 
 
 def check_comparison(name: str) -> None:
@@ -123,51 +143,67 @@ def check_comparison(name: str) -> None:
         _refuse(name)
 
 
-def _refuse(name: str) -> NoReturn:
+def _refuse(name: str, why: str = "") -> NoReturn:
     raise CapabilityError(
-        f"{name.strip('.')} of values that depend on the input has no secant here. Take "
+        f"{name.strip('.')} of values that depend on the input has no secant here{why}. Take "
         "Midpoint() or Trapezoid(), which need derivatives only"
     )
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """Yield the tensors among values, also those in tuples and lists."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _tensors(value)
-
-
-def _dependent(values: Any) -> int:
-    """Count the tensors that depend on the input, each of those in tuples and lists."""
-    return sum(tensor.requires_grad for tensor in _tensors(values))
 
 
 def _floating(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _training(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> bool:
+def _training(call: Call) -> bool:
     """Tell whether a batch norm uses the batch's own statistics, or a dropout drops."""
-    if name == "batch_norm":
-        bound = dict(enumerate(args))
+    bound, named = dict(enumerate(call.args)), call.named
+    if call.name == "batch_norm":
         return bool(named.get("training", bound.get(5, False)))
-    if name in _DROPOUTS or "dropout" in name:
-        bound = dict(enumerate(args))
+    if "dropout" in call.name:
         training = named.get("training", named.get("train", bound.get(2, True)))
         return bool(training) and float(named.get("p", bound.get(1, 0.5))) > 0
     return False
 
 
-def _moves_batch(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    rank = args[0].ndim
-    flat: list[int] = []
-    for value in (*args[1:], *named.values()):
-        flat += list(value) if isinstance(value, Sequence) else [value]
-    if name == "permute":
-        return bool(flat) and flat[0] % rank != 0
-    if name == "roll":  # shifts, then axes
-        axes = named.get("dims", args[2] if len(args) > 2 else ())
-        flat = [axes] if isinstance(axes, int) else list(axes) or [0]
-    return any(axis % rank == 0 for axis in flat)
+def _keeps_rows(call: Call, made: Tensor) -> bool:
+    """Tell by what an operation is that each row it made is made of the same row alone."""
+    z, name = call.given[0], call.name
+    first = bool(call.args) and call.args[0] is z
+    if name in _EACH:
+        return all(t.ndim == made.ndim and len(t) == len(made) for t in call.given)
+    if name in _ORDERED:
+        return len(made) == len(z)
+    if name in _IMAGES:
+        return first and z.ndim == int(name[-2]) + 2
+    return name in _RIGHT and first and z.ndim > 1 and all(a.ndim < 3 for a in call.args[1:2])
+
+
+def _mixes_rows(call: Call) -> bool:
+    """Do an operation again with some rows marked; tell whether a mark comes to another row."""
+    with torch.no_grad():
+        again = Call(call.func, _marked(call.args), {k: _marked(v) for k, v in call.named.items()})
+        again.name = call.name
+        return any(
+            bool((t.isnan().reshape(len(t), -1).any(1) & ~_marks(len(t), t.device)).any())
+            for t in again.results(again.made())
+        )
+
+
+def _marked(value: Any) -> Any:
+    """Return zeros for what depends on the input, NaN in the marked rows; other values as they are."""
+    if isinstance(value, tuple):
+        return tuple(map(_marked, value))
+    if isinstance(value, list):
+        return [*map(_marked, value)]
+    if not (isinstance(value, Tensor) and value.requires_grad):
+        return value
+    marks = _marks(len(value), value.device).reshape(-1, *[1] * (value.ndim - 1))
+    return torch.zeros_like(value).masked_fill_(marks, torch.nan)
+
+
+@lru_cache(maxsize=64)
+def _marks(rows: int, device: torch.device) -> Tensor:
+    """Mark about half of the rows, in no order that a program may keep; the first is not."""
+    marks = Streams.of(0, torch.arange(rows, device=device)).key < 0
+    marks[:1], marks[1:2] = False, True
+    return marks

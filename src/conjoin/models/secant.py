@@ -5,7 +5,8 @@ own value and that of row ``partner[i]``: so the backward pass from row i gives 
 of the panel between the two, which is complete (its product with the displacement is the change of
 the output, to rounding) and linear in the quantity. Linear operations pass as they are. What is
 neither linear nor has a rule is refused, by name: products of two values that depend on the input,
-softmax, layer norm, comparisons (also under ``no_grad``), roundings. It sees what goes through the
+softmax, layer norm, comparisons (also under ``no_grad``), roundings, and what mixes or moves the rows
+of the batch. It sees what goes through the
 functions of ``torch``, also inside carved graphs and hooks; custom autograd functions and scripted
 modules do not, and keep their derivatives.
 
@@ -30,8 +31,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from conjoin.errors import CapabilityError
-from conjoin.models.linear import check_comparison, check_linear, check_result
-from conjoin.models.secant_rules import RULES, in_place, name_of
+from conjoin.models.call import Call
+from conjoin.models.linear import check_comparison, check_linear, check_made
+from conjoin.models.secant_rules import RULES
 
 _entered: list[Slopes] = []
 
@@ -46,9 +48,10 @@ class Slopes(TorchFunctionMode):
 
     def __init__(self, partner: Tensor, tile: int) -> None:
         super().__init__()
-        self.partner, self.tile = partner, tile
+        own, whole = len(partner), len(partner) + -len(partner) % tile
+        padding = torch.arange(own, whole, device=partner.device)
+        self.partners = {own: partner, whole: torch.cat([partner, padding])}
         self.active = True
-        self._longer: dict[int, Tensor] = {}
 
     def __enter__(self) -> Slopes:
         """Take slopes from here on."""
@@ -69,23 +72,22 @@ class Slopes(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Do one operation."""
-        named = dict(kwargs or {})
-        if not (self.active and _depends((*args, *named.values()))):
-            return func(*args, **named)
-        name = name_of(func)
+        call = Call(func, args, dict(kwargs or {}))
+        if not (self.active and call.given):
+            return call.made()
         if not torch.is_grad_enabled():
-            check_comparison(name)
-            return func(*args, **named)
-        rule = RULES.get(name)
+            check_comparison(call.name)
+            return call.made()
+        rule = RULES.get(call.name)
         if rule is None:
-            check_linear(func, name, args, named)
-            out = func(*args, **named)
-            check_result(name, args, named, out)
+            check_linear(call)
+            out = call.made()
+            check_made(call, out, self.partners)
             return out
-        if not in_place(func, named):
-            return rule(self.ends, func, args, named)
-        written = args[0] if args else named.pop("input")
-        return written.copy_(rule(self.ends, func, (written.clone(), *args[1:]), named))
+        if not call.in_place:
+            return rule(self.ends, call)
+        written = call.bound("input")["input"]
+        return written.copy_(rule(self.ends, call.instead(written.clone())))
 
     def ends(self, value: Tensor, name: str) -> Tensor:
         """Return the partners of the rows of a value.
@@ -93,16 +95,13 @@ class Slopes(TorchFunctionMode):
         Raises:
             CapabilityError: If its first axis is not the batch.
         """
-        rows, own = (len(value) if value.ndim else 0), len(self.partner)
-        if not own <= rows < own + self.tile:
+        rows = len(value) if value.ndim else 0
+        if rows not in self.partners:
             raise CapabilityError(
                 f"{name} has no secant here: it works on shape {tuple(value.shape)}, of which the "
-                f"first axis is not the batch of {own}"
+                f"first axis is not the batch of {min(self.partners)}"
             )
-        if rows not in self._longer:
-            padding = torch.arange(own, rows, device=self.partner.device)
-            self._longer[rows] = torch.cat([self.partner, padding])
-        return self._longer[rows]
+        return self.partners[rows]
 
 
 @contextmanager
@@ -116,13 +115,3 @@ def paused() -> Iterator[None]:
     finally:
         for mode in active:
             mode.active = True
-
-
-def _depends(values: Any) -> bool:
-    for value in values:
-        if isinstance(value, Tensor):
-            if value.requires_grad:
-                return True
-        elif isinstance(value, tuple | list) and _depends(value):
-            return True
-    return False

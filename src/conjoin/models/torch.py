@@ -30,6 +30,8 @@ from conjoin.models.cuts import TILE, padded
 from conjoin.models.held import Snapshot, digest, snapshot
 from conjoin.models.secant import Slopes
 
+_MADE_OF = frozenset({"module", "_outputs", "dtype", "_device"})  # the rest is learnt of these
+
 
 class TorchModel:
     """A classifier held in a ``torch.nn.Module``; see :func:`conjoin.wrap`.
@@ -155,35 +157,45 @@ class TorchModel:
     def held(self) -> Iterator[None]:
         """Freeze the module in evaluation mode; restore modes and gradients, also on an exception.
 
-        Contents are checked once on entry and once on exit; inside, :meth:`digest` is free. May be
-        nested: only the outermost counts.
+        Contents are checked once on entry and once on exit; inside, :meth:`digest` is free. What was
+        assigned to this adapter is taken back. May be nested: only the outermost counts.
 
         Raises:
-            PostconditionError: If weights, buffers, layers, hooks, forwards or plain attributes were
-                changed meanwhile.
+            PostconditionError: If weights, buffers, layers, hooks, forwards, plain attributes or this
+                adapter's own were changed meanwhile.
         """
         if self._held is not None:
             yield
             return
-        before = self._taken_stock()
+        before, own = self._taken_stock(), dict(vars(self))
         modes = [(m, m.training) for m in self.module.modules()]
         wanted = [(p, p.requires_grad) for p in self.module.parameters()]
         self._held, self._reads_only = before, self._reads_only and before.key == self._seen
         self._seen = before.key
-        for m, _ in modes:
-            m.training = False
-        for p, _ in wanted:
-            p.requires_grad_(False)
+        _put(modes, wanted, still=True)
         try:
             yield
         finally:
             self._held = None
             self._steps = "", {}  # read off anew for whoever holds it next
-            for m, training in modes:
-                m.training = training
-            for p, flag in wanted:
-                p.requires_grad_(flag)
+            _put(modes, wanted)
+            changed = self._put_back(own)
+        if changed:
+            raise PostconditionError(
+                f"{' and '.join(changed)} of {self!r} were assigned to while it was being evaluated; "
+                "wrap what is to be another model by itself"
+            )
         self._check_unchanged(before)
+
+    def _put_back(self, own: dict[str, object]) -> list[str]:
+        """Put back what this model is made of, drop what was added; return the names of both."""
+        now = vars(self)
+        assigned = [key for key in _MADE_OF if now.get(key) is not own[key]]
+        added = [key for key in now if key not in own]
+        for key in added:
+            del now[key]
+        now.update((key, own[key]) for key in assigned)
+        return assigned + added
 
     def digest(self) -> str:
         """Return the SHA-256 of names and contents of weights and buffers, and of the structure.
@@ -275,6 +287,21 @@ class TorchModel:
                 f"inputs are {x.dtype} on {x.device}, the model is {self.dtype} on "
                 f"{self._device}; convert one to the other, e.g. x.to(model.dtype)"
             )
+
+
+def _put(
+    modes: list[tuple[nn.Module, bool]],
+    wanted: list[tuple[nn.Parameter, bool]],
+    *,
+    still: bool = False,
+) -> None:
+    """Put modes and gradients as they are said to be, or all off; what is so already costs nothing."""
+    for m, training in modes:
+        if m.training != (training and not still):
+            m.training = training and not still
+    for p, flag in wanted:
+        if p.requires_grad != (flag and not still):
+            p.requires_grad_(flag and not still)
 
 
 def _precision_and_place(module: nn.Module) -> tuple[torch.dtype, torch.device]:

@@ -20,6 +20,7 @@ from conjoin.attribution import saliency
 from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.operator import evaluate
+from conjoin.core.postcondition import contained, distance, part_of, placed
 from conjoin.core.protocols import (
     Attack,
     Attributor,
@@ -32,6 +33,7 @@ from conjoin.core.protocols import (
 from conjoin.core.quantity import logit, margin
 from conjoin.core.random import Streams
 from conjoin.core.result import Claim
+from conjoin.core.returned import returned
 from conjoin.core.run import Run, attack, attribute, batch_of, certify, predict, score
 from conjoin.core.threat import Graded, Projectable, Threat
 from conjoin.errors import CapabilityError
@@ -163,30 +165,35 @@ def check_threat(threat: Threat, data: Dataset | None = None) -> None:
     Raises:
         ContractError: If x, a sample or a projection is not inside, a distance to itself is not 0,
             selecting rows changes the answer, or a projection moves a point that is inside.
+        PostconditionError: If what it returns is no tensor, or another than was asked for.
     """
     data = example_data(example_model()) if data is None else data
     x, rng = data.x, Streams.of(3, data.positions)
     threat.check(x)
-    require(threat.contains(x, x), f"{threat!r} does not hold the input itself")
-    require(threat.distance(x, x) == 0, f"{threat!r} puts the input at a distance from itself")
-    z = threat.sample(x, rng)
-    require(threat.contains(z, x), f"{threat!r} draws a sample that it does not hold")
+    require(contained(threat, x, x), f"{threat!r} does not hold the input itself")
+    require(distance(threat, x, x) == 0, f"{threat!r} puts the input at a distance from itself")
+    z = _like(threat, threat.sample(x, rng), x, "sample(x, rng)")
+    require(contained(threat, z, x), f"{threat!r} draws a sample that it does not hold")
     require(z == threat.sample(x, rng), f"{threat!r} draws another sample from the same streams")
     half = torch.arange(0, len(x), 2)
-    part = threat.rows(half)
+    part = part_of(placed(threat, x.device), half)
     require(
-        part.distance(z[half], x[half]) == threat.distance(z, x)[half],
+        distance(part, z[half], x[half]) == distance(threat, z, x)[half],
         f"{threat!r} measures otherwise after rows()",
     )
     if isinstance(threat, Graded) and bool(threat.radius(x).isfinite().all()):
-        require(threat.distance(z, x) <= threat.radius(x), f"{threat!r} samples beyond its radius")
+        require(distance(threat, z, x) <= threat.radius(x), f"{threat!r} samples beyond its radius")
     if isinstance(threat, Projectable):
         far = x + 3 * (z - x) + 0.7 * (0.5 - x)
-        inside = threat.project(far, x)
-        require(threat.contains(inside, x), f"{threat!r} projects to a point outside")
+        inside = _like(threat, threat.project(far, x), x, "project(z, x)")
+        require(contained(threat, inside, x), f"{threat!r} projects to a point outside")
         require(
             threat.project(inside, x) == inside, f"{threat!r} moves a projected point once more"
         )
+
+
+def _like(threat: Threat, value: object, x: Tensor, what: str) -> Tensor:
+    return returned(threat, value, x.shape, x, dtype=x.dtype, what=what)
 
 
 def check_model(model: Model, data: Dataset) -> None:

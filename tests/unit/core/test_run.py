@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from conjoin.attacks import PGD
 from conjoin.attribution import explained, integrated_gradients, saliency
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.arguments import check_quantity, check_threat
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
-from conjoin.core.postcondition import check_quantity, check_threat
 from conjoin.core.protocols import Batch, Event, Layered, Model, Secant, Sliceable
 from conjoin.core.quantity import Always, Asked, Avoid, Margin, given, margin
 from conjoin.core.result import (
@@ -75,7 +75,7 @@ def right(count: int = 12) -> object:
         (lambda batch: batch.x + 0.2, "left the threat set linf:0.1"),
         (lambda batch: batch.x - 0.2, "left the threat set"),
         (lambda batch: batch.x * torch.nan, "not all finite"),
-        (lambda batch: batch.x[:, :, :4], "expected finite values like"),
+        (lambda batch: batch.x[:, :, :4], r"expected torch.float32 of shape \(12, 1, 8, 8\)"),
         (lambda batch: batch.x.double(), "torch.float64"),
     ],
 )
@@ -123,14 +123,20 @@ def test_a_certificate_above_a_seen_value_is_an_alarm() -> None:
 
 
 def test_attributions_of_another_shape_or_infinite_are_refused() -> None:
-    for make in (lambda b: b.x[..., :2], lambda b: b.x / 0):
-        with pytest.raises(PostconditionError, match="expected finite values of shape"):
+    for make, said in (
+        (lambda b: b.x[..., :2], r"for the activation at input; expected torch.float32 of shape"),
+        (lambda b: b.x / 0, "expected finite values"),
+    ):
+        with pytest.raises(PostconditionError, match=said):
             attribute(sequential(), right(), Returns(make), seed=0)
 
 
 def test_scores_must_be_one_finite_number_each() -> None:
-    for make in (lambda b: b.x.new_zeros(3), lambda b: b.x.new_full((12,), torch.nan)):
-        with pytest.raises(PostconditionError, match="one finite number"):
+    for make, said in (
+        (lambda b: b.x.new_zeros(3), r"of shape \(12,\)"),
+        (lambda b: b.x.new_full((12,), torch.nan), "finite numbers"),
+    ):
+        with pytest.raises(PostconditionError, match=said):
             score(sequential(), right(), saliency(), Returns(make), seed=0)
 
 
@@ -532,11 +538,11 @@ def test_a_method_that_swaps_two_weights_is_found_out(places: tuple[int, int]) -
 
 def test_a_quantity_that_is_no_number_does_not_pass_for_robust() -> None:
     data, model = right(), sequential()
-    for odd in (
-        Asked(lambda outputs, aim: outputs[:, 0] * torch.nan, goal=0.0),
-        Asked(lambda outputs, aim: outputs, goal=0.0),
+    for odd, said in (
+        (Asked(lambda outputs, aim: outputs[:, 0] * torch.nan, goal=0.0), "one number, no NaN"),
+        (Asked(lambda outputs, aim: outputs, goal=0.0), r"of shape \(12,\)"),
     ):
-        with pytest.raises(PostconditionError, match="expected one number, no NaN"):
+        with pytest.raises(PostconditionError, match=said):
             attack(model, data, PGD(steps=1), Linf(0.1), seed=0, quantity=odd)
     with pytest.raises(PlanError, match="is not a number"):
         check_quantity(Asked(lambda outputs, aim: outputs[:, 0], goal=torch.nan))

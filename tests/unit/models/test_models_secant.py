@@ -13,7 +13,7 @@ from torch.nn import functional
 from conjoin import wrap
 from conjoin.core.slice import INPUT, OUTPUT, Cut
 from conjoin.errors import CapabilityError
-from conjoin.models import between, slopes
+from conjoin.models import between, secant_rules, slopes
 from conjoin.models.graph import UntraceableError
 from conjoin.models.secant import Slopes
 from conjoin.nn import MinMax
@@ -107,6 +107,7 @@ WINDOWS: dict[str, tuple[Function, tuple[int, ...]]] = {
 CASES = {**{name: (f, (4,)) for name, f in ELEMENTWISE.items()}, **WINDOWS}
 X = numbers(5, 6, seed=11, dtype=torch.float64)
 PARTNER = torch.tensor([1, 0, 4, 3, 2])
+EIGHT = numbers(8, 8, seed=5, dtype=torch.float64)  # a row for each of the padded batch
 
 
 def gradients(module: nn.Module, x: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,6 +151,17 @@ def test_single_precision_is_complete_to_its_rounding(name: str) -> None:
     assert float(gap.abs().max()) <= 3e-6 * max(1.0, float(out.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["relu", "GELU", "PReLU", "leaky", "Hardswish"])
+def test_slopes_are_the_same_some_rows_at_a_time(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Between(*CASES[name]).eval()
+    _, at_once = gradients(module, X, PARTNER)
+    monkeypatch.setattr(secant_rules, "_BLOCK", 8)  # two of the padded batch's eight rows
+    _, found = gradients(module, X, PARTNER)
+    torch.testing.assert_close(found, at_once, rtol=1e-15, atol=1e-15)
+
+
 def test_one_hidden_layer_gets_the_mean_gradient_of_the_segment() -> None:
     # z is linear on the segment, so the secant is the mean of the derivative, kinks and all.
     module = Between(torch.relu, (4,))
@@ -186,22 +198,53 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "sort": (lambda z: z.sort(1).values, "sort"),
     "batch axis": (lambda z: z.T.relu().T, "T|relu"),
     "transpose": (lambda z: z.transpose(0, 1).relu().transpose(0, 1), "transpose"),
-    "rows": (lambda z: z.reshape(-1).relu().reshape(z.shape), "relu"),
+    "rows": (lambda z: z.reshape(-1).relu().reshape(z.shape), "reshape"),
     "over the batch": (lambda z: z - z.amax(0), "amax"),
+    "mean over the batch": (lambda z: z - z.mean(0), "mean"),
+    "mean that keeps its axis": (lambda z: z - z.mean(0, keepdim=True), "mean"),
+    "mean of all": (lambda z: z - z.mean(), "sub"),
+    "sum over the batch, of one": (lambda z: z + z.sum(1).sum(0).expand(8, 4), "expand"),
+    "cumsum over the batch": (lambda z: z.cumsum(0), "cumsum"),
+    "differences over the batch": (lambda z: z + z.diff(dim=0, append=z[:1]), "getitem|diff"),
+    "einsum to another axis": (lambda z: torch.einsum("bi->ib", z).relu().T, "einsum"),
+    "einsum over the batch": (lambda z: z + torch.einsum("bi,bc->ci", z, EIGHT), "einsum"),
+    "matmul from the left": (lambda z: EIGHT @ z, "matmul"),
+    "linear of constants": (lambda z: functional.linear(EIGHT[:, :4], z)[:, :4], "linear"),
+    "tensordot over the batch": (lambda z: torch.tensordot(EIGHT, z, 1), "tensordot"),
+    "flip": (lambda z: z.flip(0), "flip"),
+    "roll": (lambda z: z.roll(1, 0), "roll"),
+    "turned rows": (lambda z: z[torch.arange(7, -1, -1)], "getitem"),
+    "two rows changed": (lambda z: z[[1, 0, 2, 3, 4, 5, 6, 7]], "getitem"),
+    "rows selected": (lambda z: z.index_select(0, torch.arange(7, -1, -1)), "index_select"),
+    "first row": (lambda z: z + z[:1], "getitem"),
+    "a row": (lambda z: z + z[3], "getitem"),
+    "rows in turn": (lambda z: torch.stack([row.relu() for row in z]), "unbind"),
+    "rows apart": (lambda z: torch.stack(z.unbind(0)), "unbind"),
+    "halves changed": (lambda z: torch.cat(z.chunk(2)[::-1]), "chunk"),
+    "more rows": (lambda z: torch.cat([z, z])[:8], "cat"),
+    "one more axis": (lambda z: z[None].relu()[0], "getitem"),
+    "an axis of constants": (lambda z: (z + torch.zeros(8, 1, 1).double()).sum(0), "add"),
+    "rows as features": (lambda z: z.repeat(1, 2).transpose(0, 1).relu()[:, :4], "transpose"),
+    "assigned elsewhere": (lambda z: _assigned_elsewhere(z * 1), "setitem"),
+    "copied crosswise": (lambda z: z + torch.zeros(8, 8).double().copy_(z.sum(1))[:, :4], "copy"),
+    "image without a batch": (
+        lambda z: functional.conv1d(z, torch.ones(8, 8, 1).double()),
+        "conv1d",
+    ),
     "dropout": (lambda z: functional.dropout(z, 0.5, training=True), "dropout"),
     "einsum of a list": (lambda z: torch.einsum("bi,bi->bi", [z, z]), "einsum"),
     "einsum of two": (lambda z: torch.einsum("bi,bi->bi", z, z), "einsum"),
     "einsum nested": (lambda z: torch.einsum("bi,bi->bi", (z, z.flip(1))), "einsum"),
     "tensordot": (lambda z: torch.tensordot(z, z, dims=([1], [1])), "tensordot"),
     "addmm by name": (
-        lambda z: torch.addmm(mat1=z, mat2=z.sum(0).expand(4, 4), input=torch.zeros(4).double()),
+        lambda z: torch.addmm(mat1=z.repeat(1, 2), mat2=z, input=torch.zeros(4).double()),
         "addmm",
     ),
     "batch norm by itself": (
         lambda z: functional.batch_norm(
             z, torch.zeros(4).double(), torch.ones(4).double(), z.sum(0), None
         ),
-        "batch_norm",
+        "batch_norm|sum",
     ),
     "scatter that multiplies": (
         lambda z: (z * 1).scatter_(1, torch.zeros(5, 4).long(), z, reduce="multiply"),
@@ -238,13 +281,24 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "masked_fill": (lambda z: z.masked_fill(z <= 0.1, 0.0), "le"),
     "where without a graph": (lambda z: torch.where(_positive(z), z, 0.1 * z), "gt"),
     "nonzero": (lambda z: z + torch.where(z)[0].sum(), "where"),
+    "maximum with more axes": (
+        lambda z: torch.maximum(z, torch.zeros(8, 8, 1).double()).sum(0),
+        "maximum",
+    ),
+    "clamp with more axes": (lambda z: z.clamp(min=torch.zeros(1, 1, 1).double())[0], "clamp"),
     "clamp by the input": (lambda z: z.clamp(min=z.mean()), "clamp"),
-    "prelu by the input": (lambda z: functional.prelu(z, z.mean().reshape(1)), "prelu"),
+    "prelu by the input": (lambda z: functional.prelu(z, z.mean()), "prelu"),
 }
 
 
 def _assigned(buffer: Tensor, z: Tensor) -> Tensor:
     buffer[:, :] = z
+    return buffer
+
+
+def _assigned_elsewhere(z: Tensor) -> Tensor:
+    buffer = torch.zeros_like(z)
+    buffer[torch.arange(len(z)) - 3] = z
     return buffer
 
 
@@ -269,6 +323,19 @@ LINEAR: dict[str, Function] = {
     "constants like it": lambda z: z + torch.ones_like(z, dtype=torch.int64),
     "a mask of its shape": lambda z: z.masked_fill((torch.arange(4) > 1).expand_as(z), 0.3),
     "scatter_add": lambda z: (z * 1).scatter_add(1, torch.zeros(z.shape).long(), z),
+    "matmul from the right": lambda z: z @ EIGHT[:4, :4],
+    "sums over features": lambda z: z + z.sum(1, keepdim=True) - z.mean(1)[:, None].expand_as(z),
+    "features turned": lambda z: (
+        z.flip(1).roll(1, -1)[:, [3, 0, 1, 2]].reshape(-1, 2, 2).mT.flatten(1)
+    ),
+    "features apart": lambda z: torch.cat([*z.chunk(2, 1)[::-1], torch.stack(z.unbind(1), 1)], 1),
+    "an image of one row": lambda z: functional.conv1d(z[:, None], torch.ones(1, 1, 2).double())[
+        :, 0
+    ],
+    "a product of constants": lambda z: torch.tensordot(
+        z.unflatten(1, (2, 2)), EIGHT[:2, :2], 1
+    ).flatten(1),
+    "a buffer that is added to": lambda z: torch.zeros(z.shape).double().add_(z),
 }
 
 

@@ -1,0 +1,151 @@
+"""What a caller hands to a driver: a model, data, a method, a quantity, a threat.
+
+What is none of these is refused before any work, with the mend: a module that nobody wrapped, a class
+or a function in place of the method that it makes, a tensor in place of a data set.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from functools import lru_cache
+from numbers import Real
+from typing import Any
+
+from torch import Tensor, nn
+
+from conjoin.core.dataset import Dataset
+from conjoin.core.naming import describe
+from conjoin.core.protocols import Attributor, Model
+from conjoin.core.quantity import Quantity
+from conjoin.core.rung import meets
+from conjoin.core.slice import Slice
+from conjoin.core.threat import Threat
+from conjoin.errors import CapabilityError, DataError, ModelError, PlanError
+
+
+def check_model(model: object, data: object) -> None:
+    """Refuse what is no model or no data.
+
+    Raises:
+        ModelError, DataError: Saying how to make one.
+    """
+    if isinstance(model, nn.Module) or not meets(model, Model):
+        raise ModelError(
+            f"expected a model; got {describe(model)}. Give wrap(module) for a torch.nn.Module; any "
+            "other model has a device and one call (batch)"
+        )
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f"expected a Dataset; got {describe(data)}. Give Dataset(x, y), inputs and their labels"
+        )
+
+
+def check_method(method: object, what: str) -> None:
+    """Refuse what cannot be called as attacks, certifiers and metrics are, with four arguments.
+
+    Raises:
+        PlanError: Saying what was expected.
+    """
+    kind: Any = type(method)
+    takes = _takes(method, 4) if inspect.isroutine(method) else _instance_takes(kind)
+    if isinstance(method, type) or not callable(method) or not takes:
+        raise PlanError(
+            f"expected {what}, a value that is called with four arguments; got {describe(method)}"
+        )
+
+
+@lru_cache(maxsize=1024)
+def _instance_takes(kind: type) -> bool:
+    return _takes(getattr(kind, "__call__", None), 5)  # noqa: B004 - its signature is asked for
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Tell whether a function takes so many arguments; if it does not say, it may."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # built in
+        return True
+    return True
+
+
+def check_attributor(model: object, method: object) -> None:
+    """Refuse what is no attributor, and a model that lacks what it needs.
+
+    Raises:
+        CapabilityError: Naming what does apply.
+        PlanError: If it is no attributor.
+    """
+    if not (
+        meets(method, Attributor)
+        and isinstance(method.needs, type)
+        and isinstance(method.where, Slice)
+    ):
+        raise PlanError(
+            "expected an attributor, e.g. saliency() or integrated_gradients(); got "
+            f"{describe(method)}. It has needs (a rung, e.g. Model), where (a Slice), ends and one "
+            "call (model, batch)"
+        )
+    if not meets(model, method.needs):
+        raise CapabilityError(
+            f"{method!r} needs gradients and activations; {type(model).__name__} gives outputs "
+            "only. Wrap a torch.nn.Module with conjoin.wrap, or explain by methods that need "
+            "outputs only; attacks apply to any differentiable callable"
+        )
+
+
+def check_quantity(quantity: object) -> None:
+    """Refuse a quantity that does not say when the attacker has won.
+
+    Raises:
+        PlanError: Saying how to give a function a goal.
+    """
+    if not meets(quantity, Quantity):
+        raise PlanError(
+            f"{describe(quantity)} states no goal; a quantity says when the attacker has won: "
+            "Asked(function, goal=0.0), or goal=-inf to minimise without end"
+        )
+    if not isinstance(quantity.goal, Real) or math.isnan(quantity.goal):
+        raise PlanError(
+            f"the goal of {type(quantity).__name__} is not a number but {describe(quantity.goal)}; "
+            "give one, or -inf"
+        )
+
+
+def check_threat(threat: object, x: Tensor) -> None:
+    """Refuse what is no threat, or one that does not fit these inputs.
+
+    Raises:
+        PlanError: If it is no threat.
+        ThreatError, DataError: As the threat finds.
+    """
+    if not meets(threat, Threat):
+        raise PlanError(f"expected a threat, e.g. Linf(8 / 255) or L2(0.5); got {describe(threat)}")
+    threat.check(x)
+
+
+def check_explanations(values: object, count: int) -> Tensor:
+    """Return explanations to be scored, if they are numbers, one array for each example.
+
+    Raises:
+        DataError: If they are not.
+    """
+    if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim < 2:
+        raise DataError(
+            f"expected explanations, as attribute() returns values; got {describe(values)}"
+        )
+    if len(values) != count:
+        raise DataError(f"{len(values)} explanations came for {count} examples; give one each")
+    return values
+
+
+__all__ = [
+    "check_attributor",
+    "check_explanations",
+    "check_method",
+    "check_model",
+    "check_quantity",
+    "check_threat",
+]
