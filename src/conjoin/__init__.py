@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from conjoin.core.ball import L1, L2, Linf
-    from conjoin.core.dataset import Dataset
+    from conjoin.core.dataset import Dataset, Feature, Kind
     from conjoin.core.quantity import Contrast, given, log_likelihood, logit, margin, predicted
-    from conjoin.core.run import Run, attack, attribute, certify, predict, score
+    from conjoin.core.run import Run
+    from conjoin.core.scaled import Scaled
     from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
+    from conjoin.drivers import attack, attribute, certify, predict, score
     from conjoin.models.wrap import wrap
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "conjoin.core.dataset": ("Dataset",),
+    "conjoin.core.dataset": ("Dataset", "Feature", "Kind"),
     "conjoin.core.quantity": (
         "Contrast",
         "given",
@@ -28,9 +30,11 @@ _HOMES = {
         "margin",
         "predicted",
     ),
-    "conjoin.core.run": ("Run", "attack", "attribute", "certify", "predict", "score"),
+    "conjoin.core.run": ("Run",),
+    "conjoin.core.scaled": ("Scaled",),
     "conjoin.core.slice": ("INPUT", "OUTPUT", "Cut", "Side", "Slice"),
     "conjoin.core.ball": ("L1", "L2", "Linf"),
+    "conjoin.drivers": ("attack", "attribute", "certify", "predict", "score"),
     "conjoin.models.wrap": ("wrap",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -43,8 +47,11 @@ __all__ = [
     "Contrast",
     "Cut",
     "Dataset",
+    "Feature",
+    "Kind",
     "Linf",
     "Run",
+    "Scaled",
     "Side",
     "Slice",
     "attack",

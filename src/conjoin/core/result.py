@@ -1,7 +1,8 @@
 """What the drivers return: frozen tensors, their provenance, and the class of their evidence.
 
-A result is batch-first, its type never depends on an argument, and it can be saved: safetensors
-with the provenance as JSON in the header. Nothing is pickled.
+A result is batch-first, its type never depends on an argument, it prints as one line (as a table in a
+notebook), and it can be saved: safetensors with the provenance as JSON in the header. Nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -139,7 +142,7 @@ class Provenance:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """Base of the drivers' results: tensors, and one provenance."""
 
@@ -150,12 +153,29 @@ class Result:
         """How strong the numbers of this result are."""
         return Evidence.heuristic(self.provenance.method)
 
+    def __repr__(self) -> str:
+        """Say in one line what came out, by what, against what, from which seed."""
+        story = self.provenance
+        told = [_one_line(part) for part in (story.method, story.threat) if part]
+        return (
+            f"{type(self).__name__}({self._outcome()}; {', '.join([*told, f'seed {story.seed}'])})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the provenance and the range of each number per example, as a table."""
+        rows = "".join(_row(name, value) for name, value in self._facts().items())
+        ranges = "".join(
+            _row(name, _range(t)) for name, t in self._tensors().items() if t.ndim == 1
+        )
+        title = escape(type(self).__name__)
+        return f"<table><caption>{title}: {escape(self._outcome())}</caption>{rows}{ranges}</table>"
+
     def save(self, path: Path | str) -> None:
-        """Write the result to one safetensors file, atomically."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}
-        story = json.dumps(asdict(self.provenance))  # -Infinity is read back as it is
-        header = {"kind": type(self).__name__, "provenance": story}
-        save_tensors(tensors, Path(path), header)
+        """Write the result to one safetensors file, atomically; equal results give equal bytes."""
+        # One key: the order in which safetensors writes several changes from call to call.
+        story = {"kind": type(self).__name__, "provenance": asdict(self.provenance)}
+        header = {"conjoin": json.dumps(story, sort_keys=True)}  # -Infinity is read back as it is
+        save_tensors(self._tensors(), Path(path), header)
 
     @classmethod
     def load(cls: type[R], path: Path | str) -> R:
@@ -165,15 +185,76 @@ class Result:
             DataError: If the file is missing, is not safetensors, or holds another kind of result.
         """
         tensors, header = load_tensors(Path(path))
-        if header.get("kind") != cls.__name__:
+        try:
+            kind, story = _read_story(header)
+            if kind == cls.__name__:
+                return cls(provenance=Provenance(**story), **tensors)
+        except (ValueError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{path} holds a {header.get('kind', 'file of another program')}; "
-                f"expected {cls.__name__}"
-            )
-        return cls(provenance=Provenance(**json.loads(header["provenance"])), **tensors)
+                f"{path} holds no {cls.__name__} that this version can read: {error}; make it again"
+            ) from error
+        raise DataError(
+            f"{path} holds a {kind or 'file of another program'}; expected {cls.__name__}"
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}
+
+    def _outcome(self) -> str:
+        """Say what came out, in a few words."""
+        first = next(iter(self._tensors().values()))
+        return f"{len(first)} examples"
+
+    def _facts(self) -> dict[str, str]:
+        """Return how it came about, by name; what is empty is left out."""
+        story, evidence = self.provenance, self.evidence
+        facts = {
+            "evidence": f"{evidence.kind}" + (f" ({story.claim})" if story.claim else ""),
+            "method": story.method,
+            "reference": story.reference,
+            "threat": story.threat,
+            "quantity": story.quantity,
+            "seed": str(story.seed),
+            "passes": f"{story.forward} forward, {story.backward} backward",
+            "seconds": f"{story.seconds:.3g}",
+            "weights": story.weights[:12],
+            "data": story.data[:12],
+        }
+        return {name: _one_line(value, 200) for name, value in facts.items() if value}
 
 
-@dataclass(frozen=True, eq=False)
+def _one_line(text: str, longest: int = 80) -> str:
+    """Fold a text to one line; tensors print on many."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _row(name: str, value: str) -> str:
+    return f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+
+
+def _range(column: Tensor) -> str:
+    """Say how a number, a flag or a class is spread over the examples."""
+    if column.dtype == torch.bool:
+        return f"{int(column.sum())} of {len(column)}"
+    if not column.is_floating_point():
+        return f"{len(column.unique())} different"
+    known = column[~column.isnan()]
+    if not len(known):
+        return "not known"
+    least, middle, most = (float(v) for v in (known.min(), known.median(), known.max()))
+    return f"{least:.4g} to {most:.4g}, median {middle:.4g}"
+
+
+def _read_story(header: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Return kind and provenance, from the one key of today or from the two of version 0.1."""
+    if "conjoin" in header:
+        story = json.loads(header["conjoin"])
+        return story.get("kind", ""), story.get("provenance", {})
+    return header.get("kind", ""), json.loads(header.get("provenance", "{}"))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class AttackResult(Result):
     """The worst inputs an attack found.
 
@@ -197,6 +278,9 @@ class AttackResult(Result):
         """Empirical: what this attack found."""
         return Evidence.empirical(self.provenance.method)
 
+    def _outcome(self) -> str:
+        return f"{int(self.success.sum())} of {len(self.success)} reached the goal"
+
     def judged(self) -> tuple[Judgement, ...]:
         """Return what is known of each example: falsified, or unknown."""
         return tuple(
@@ -207,7 +291,7 @@ class AttackResult(Result):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate(Result):
     """Proved lower bounds of the quantity over S(x); ``provenance.claim`` says of what network.
 
@@ -231,6 +315,10 @@ class Certificate(Result):
     def evidence(self) -> Evidence:
         """Certified, by this method and with this claim."""
         return Evidence.certified(f"{self.provenance.method}, {self.provenance.claim}")
+
+    def _outcome(self) -> str:
+        proved = f"{int(self.certified.sum())} of {len(self.certified)} certified"
+        return f"{proved}, {self.provenance.claim}" if self.provenance.claim else proved
 
     def judged(self, attacked: AttackResult | None = None) -> tuple[Judgement, ...]:
         """Return what is known of each example, from the certificate and from an attack on it.
@@ -263,7 +351,7 @@ class Certificate(Result):
         return Judgement(Verdict.UNKNOWN, f"{story.method} does not prove it; nothing refutes it")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution(Result):
     """An explanation.
 
@@ -278,12 +366,18 @@ class Attribution(Result):
     target: Tensor
     gap: PerExample
 
+    def _outcome(self) -> str:
+        return f"{len(self.values)} explanations of shape {tuple(self.values.shape[1:])}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Score(Result):
     """One number per example; see the metric for its range and sign."""
 
     values: PerExample
+
+    def _outcome(self) -> str:
+        return f"{len(self.values)} scores, mean {float(self.values.mean()):.4g}"
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

@@ -2,15 +2,26 @@
 
 from conjoin.data.fashion import fashion_mnist, marked
 from conjoin.data.files import from_arrays, image_folder, npz, parquet
+from conjoin.data.german import german_credit
 from conjoin.data.idx import idx_folder, read_idx
+from conjoin.data.sounds import Sounds, sound_folder
+from conjoin.data.spread import Spread
+from conjoin.data.tables import Column, Layout, table
 
 __all__ = [
+    "Column",
+    "Layout",
+    "Sounds",
+    "Spread",
     "fashion_mnist",
     "from_arrays",
+    "german_credit",
     "idx_folder",
     "image_folder",
     "marked",
     "npz",
     "parquet",
     "read_idx",
+    "sound_folder",
+    "table",
 ]

@@ -54,7 +54,7 @@ def npz(path: Path | str) -> Dataset:
     Raises:
         DataError: If the file is missing, unreadable, or lacks an array.
     """
-    path = _existing(path)
+    path = existing(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -83,7 +83,7 @@ def parquet(path: Path | str) -> Dataset:
     import pyarrow as pa
     from pyarrow import parquet as pq
 
-    path = _existing(path)
+    path = existing(path)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
@@ -150,7 +150,12 @@ def image_folder(folder: Path | str) -> Dataset:
     )
 
 
-def _existing(path: Path | str) -> Path:
+def existing(path: Path | str) -> Path:
+    """Return the path of a file that is there.
+
+    Raises:
+        DataError: If it is not.
+    """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"no file {path}; check the path")

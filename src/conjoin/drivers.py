@@ -1,0 +1,307 @@
+"""The drivers as a caller types them: modules, pairs and lists are wrapped on the way in.
+
+What comes out, and all that is promised of it, is that of :mod:`conjoin.core.run`, which takes models
+and data sets only. A ``torch.nn.Module`` becomes ``wrap(module)``, a pair ``(x, y)`` of tensors, arrays
+or lists becomes ``Dataset(x, y)``. Nothing is guessed: a class in place of what it makes, or a number
+in place of a threat, is an error that says what to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import isroutine, signature
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conjoin.core import run as core
+from conjoin.core.dataset import Dataset
+from conjoin.core.naming import describe, name_of
+from conjoin.core.protocols import Attack, Attributor, Certifier, Metric, Model
+from conjoin.core.quantity import Quantity, Target, given, margin, predicted
+from conjoin.core.result import AttackResult, Attribution, Certificate, Score
+from conjoin.core.run import Run
+from conjoin.core.threat import Threat
+from conjoin.errors import DataError, PlanError
+from conjoin.models.wrap import wrap
+
+T = TypeVar("T")
+Network = Model | nn.Module
+Labelled = Dataset | tuple[Any, Any] | list[Any]
+
+
+def attack(
+    model: Network,
+    data: Labelled,
+    method: Attack,
+    threat: Threat,
+    *,
+    seed: int,
+    quantity: Quantity = margin,
+    target: Target = given,
+    run: Run = Run(),  # noqa: B008 - frozen
+) -> AttackResult:
+    """Search S(x) for inputs with a small quantity; what has reached the goal already is left.
+
+    The least value seen is an *upper* bound on the true minimum over S(x).
+
+    Args:
+        model: A model, or a ``torch.nn.Module``: one tensor in, logits ``(batch, classes)`` out.
+        data: A :class:`~conjoin.Dataset`, or a pair (x, y) of inputs and integer labels.
+        method: How to search, e.g. ``PGD()`` of :mod:`conjoin.attacks`.
+        threat: The set S(x), e.g. ``Linf(8 / 255)``, ``L2(0.5)``; eps in the units of the inputs.
+        seed: Of every random number; the same seed gives the same result for each example, whatever
+            the batch size or the order.
+        quantity: What is made small; ``margin`` is above 0 where the prediction is right.
+        target: Which class the quantity is about: ``given`` (the label) or ``predicted``.
+        run: Batch size and observer; neither changes a result.
+
+    Raises:
+        PostconditionError: If the method leaves S(x), returns a non-finite value or another shape.
+        ModelError: If it is no model, or its outputs are not finite or have another shape.
+        DataError, ThreatError: If the data are none, or threat and inputs do not fit.
+        PlanError: If method, threat, quantity or target is none.
+    """
+    return core.attack(
+        _model(model),
+        _data(data),
+        _made(method, "an attack, e.g. PGD()"),
+        _threat(threat),
+        seed=_seed(seed),
+        quantity=quantity,
+        target=target,
+        run=_run(run),
+    )
+
+
+def certify(
+    model: Network,
+    data: Labelled,
+    method: Certifier,
+    threat: Threat,
+    *,
+    seed: int = 0,
+    quantity: Quantity = margin,
+    target: Target = given,
+    run: Run = Run(),  # noqa: B008 - frozen
+) -> Certificate:
+    """Bound the quantity from below over S(x); ``certified`` is where the bound is above the goal.
+
+    Args:
+        model: A model, or a ``torch.nn.Module``: one tensor in, logits ``(batch, classes)`` out.
+        data: A :class:`~conjoin.Dataset`, or a pair (x, y) of inputs and integer labels.
+        method: How to bound, e.g. ``Lipschitz()`` of :mod:`conjoin.certification`.
+        threat: The set S(x), e.g. ``Linf(8 / 255)``, ``L2(0.5)``; eps in the units of the inputs.
+        seed: Of every random number, for methods that draw any.
+        quantity: What is bounded; ``margin`` is above 0 where the prediction is right.
+        target: Which class the quantity is about: ``given`` (the label) or ``predicted``.
+        run: Batch size and observer; neither changes a result.
+
+    Raises:
+        SoundnessError: If a bound exceeds the value at x itself.
+        PostconditionError: If a bound is NaN or has another shape.
+        CapabilityError: If the method cannot bound this model; nothing is ever assumed.
+        ModelError: If it is no model, or its outputs are not finite or have another shape.
+        DataError, ThreatError: If the data are none, or threat and inputs do not fit.
+        PlanError: If method, threat, quantity or target is none.
+    """
+    return core.certify(
+        _model(model),
+        _data(data),
+        _made(method, "a certifier, e.g. Lipschitz()"),
+        _threat(threat),
+        seed=_seed(seed),
+        quantity=quantity,
+        target=target,
+        run=_run(run),
+    )
+
+
+def attribute(
+    model: Network,
+    data: Labelled,
+    method: Attributor,
+    *,
+    seed: int,
+    target: Target = predicted,
+    run: Run = Run(),  # noqa: B008 - frozen
+) -> Attribution:
+    """Explain the model's output for what ``target`` picks at each example.
+
+    Args:
+        model: A model, or a ``torch.nn.Module``: one tensor in, logits ``(batch, classes)`` out.
+        data: A :class:`~conjoin.Dataset`, or a pair (x, y) of inputs and integer labels.
+        method: How to explain, e.g. ``integrated_gradients()`` of :mod:`conjoin.attribution`.
+        seed: Of every random number; the same seed gives the same explanation for each example.
+        target: Which class is explained: ``predicted``, ``given`` (the label) or ``Always(3)``.
+        run: Batch size and observer; neither changes a result.
+
+    Raises:
+        CapabilityError: If the model lacks what the method needs.
+        PostconditionError: If the method returns non-finite values or another shape.
+        ModelError, DataError, PlanError: If an argument is not what it is taken for.
+    """
+    by = _made(method, "an attributor, e.g. integrated_gradients()")
+    given_, seed, run = _data(data), _seed(seed), _run(run)
+    return core.attribute(_model(model), given_, by, seed=seed, target=target, run=run)
+
+
+def score(
+    model: Network,
+    data: Labelled,
+    method: Attributor,
+    metric: Metric,
+    *,
+    seed: int,
+    values: Tensor | None = None,
+    target: Target = predicted,
+    run: Run = Run(),  # noqa: B008 - frozen
+) -> Score:
+    """Score explanations, one number per example.
+
+    Args:
+        model: A model, or a ``torch.nn.Module``: one tensor in, logits ``(batch, classes)`` out.
+        data: A :class:`~conjoin.Dataset`, or a pair (x, y) of inputs and integer labels.
+        method: What explained, e.g. ``integrated_gradients()``; some metrics explain again by it.
+        metric: What is measured, e.g. ``Deletion()`` of :mod:`conjoin.metrics`.
+        seed: Of every random number.
+        values: The explanations, as :func:`attribute` returns ``values``; computed here if not given.
+        target: Which class was explained: ``predicted``, ``given`` (the label) or ``Always(3)``.
+        run: Batch size and observer; neither changes a result.
+
+    Raises:
+        CapabilityError: If the model lacks what the method needs.
+        PostconditionError: If the metric returns a non-finite number or another shape.
+        ModelError, DataError, PlanError: If an argument is not what it is taken for.
+    """
+    return core.score(
+        _model(model),
+        _data(data),
+        _made(method, "an attributor, e.g. integrated_gradients()"),
+        _made(metric, "a metric, e.g. Deletion()"),
+        seed=_seed(seed),
+        values=None if values is None else _tensor(values, "explanations"),
+        target=target,
+        run=_run(run),
+    )
+
+
+def predict(
+    model: Network,
+    data: Labelled,
+    *,
+    run: Run = Run(),  # noqa: B008 - frozen
+) -> Tensor:
+    """Return the model's outputs for the data, ``(batch, classes)``, on the data's device.
+
+    Args:
+        model: A model, or a ``torch.nn.Module``: one tensor in, logits ``(batch, classes)`` out.
+        data: A :class:`~conjoin.Dataset`, or a pair (x, y) of inputs and integer labels.
+        run: Batch size and observer; neither changes a result.
+
+    Raises:
+        ModelError: If it is no model, or its outputs are not finite or have another shape.
+        DataError: If the data are none.
+    """
+    return core.predict(_model(model), _data(data), run=_run(run))
+
+
+def _model(model: Network) -> Model:
+    return wrap(model) if isinstance(model, nn.Module) else model
+
+
+def _data(data: Labelled) -> Dataset:
+    """Make a data set of a pair; anything else is left to the driver to take or to refuse."""
+    if isinstance(data, Dataset) or not isinstance(data, tuple | list):
+        return data
+    if len(data) != 2:
+        raise DataError(
+            f"expected a Dataset, or a pair (x, y) of inputs and labels; got a {type(data).__name__} "
+            f"of {len(data)}. Give Dataset(x, y)"
+        )
+    return Dataset(_tensor(data[0], "inputs"), _tensor(data[1], "labels"))
+
+
+def _tensor(values: object, what: str) -> Tensor:
+    """Take an array or a list for a tensor: integers of 64 bits, floats of a list in single precision.
+
+    Raises:
+        DataError: If it holds something else, or rows differ in length.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, Sequence) and any(isinstance(value, Tensor) for value in values):
+            return torch.stack([torch.as_tensor(value) for value in values])
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{what} are no one array of numbers: {error}; give a tensor") from error
+    if array.dtype.kind not in "iufb" or array.dtype.itemsize > 8:
+        raise DataError(
+            f"{what} are {describe(values)}, of {array.dtype}; expected a tensor, an array or a list "
+            "of numbers"
+        )
+    if array.dtype.kind in "iub" and (what == "labels" or not isinstance(values, np.ndarray)):
+        return torch.from_numpy(array.astype(np.int64))
+    if not isinstance(values, np.ndarray):
+        array = array.astype(np.float32)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+
+
+def _made(method: T, what: str) -> T:
+    """Refuse a class, or a function without arguments, in place of the method that it makes.
+
+    Raises:
+        PlanError: With what to write.
+    """
+    if isinstance(method, type) or (isroutine(method) and _takes_nothing(method)):
+        raise PlanError(
+            f"expected {what}; got {describe(method)}. Give what it makes: {name_of(method)}(), with "
+            "parentheses"
+        )
+    return method
+
+
+def _takes_nothing(function: Any) -> bool:
+    try:
+        signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _threat(threat: Threat) -> Threat:
+    """Refuse what looks like a threat and is none.
+
+    Raises:
+        PlanError: With what to write.
+    """
+    value: object = threat
+    said = f"expected a threat, e.g. Linf(8 / 255) or L2(0.5); got {describe(value)}"
+    if isinstance(value, Real):
+        raise PlanError(
+            f"{said}, which names no norm. Give Linf({value}), L2({value}) or L1({value})"
+        )
+    if isinstance(value, type):
+        raise PlanError(f"{said}. Give its size: {value.__name__}(0.1), in the units of the inputs")
+    if isinstance(value, str):
+        raise PlanError(f"{said}; words are for plans and the command line. Give e.g. Linf(0.1)")
+    return threat
+
+
+def _seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise PlanError(f"expected seed, an integer, e.g. seed=0; got {describe(seed)}")
+    return int(seed)
+
+
+def _run(run: Run) -> Run:
+    if not isinstance(run, Run):
+        raise PlanError(f"expected run=Run(batch_size=128), how to run; got {describe(run)}")
+    return run
+
+
+__all__ = ["attack", "attribute", "certify", "predict", "score"]
