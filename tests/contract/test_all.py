@@ -15,7 +15,10 @@ from torch import Tensor
 
 import conjoin
 from conjoin import attacks, attribution, certification, metrics, testing
+from conjoin.audit.references import cite
+from conjoin.audit.references import references as papers
 from conjoin.core.ball import L1, L2, Linf
+from conjoin.core.naming import described
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.result import Bounds, Claim
@@ -84,6 +87,41 @@ def test_methods_cite_a_known_paper(package: object) -> None:
     for parameter in methods(package):
         key = parameter.values[0]().reference  # type: ignore[attr-defined]
         assert (key == "" and parameter.id == "BestOf") or key in references()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("package", [attacks, attribution, certification, metrics])
+def test_methods_say_what_they_are(package: object) -> None:
+    for parameter in methods(package):
+        method = parameter.values[0]()  # type: ignore[attr-defined]
+        said = described(method)
+        assert said.title == method.title
+        assert said.meaning == method.meaning
+        assert said.title
+        assert 10 < len(said.meaning) < 90
+        assert "\n" not in said.meaning and not said.meaning.endswith(".")
+        assert (said.better is not None) == (package is metrics)
+        assert said.references and set(said.references) <= set(papers())
+        assert said.text == repr(method)
+
+
+def test_a_method_of_methods_cites_all_of_them() -> None:
+    found = described(attacks.WorstOf((attacks.Closest(attacks.PGD()), attacks.PGD())))
+    assert found.references == ("croce2020", "brendel2018", "madry2018")
+    assert described(SPECIAL["BestOf"]()).references == ("gowal2018", "leino2021")
+
+
+def test_a_method_that_says_nothing_is_described_by_its_class() -> None:
+    @dataclass(frozen=True)
+    class QuickLook:
+        """Look at it once,
+        quickly.
+
+        More follows.
+        """
+
+    said = described(QuickLook())
+    assert (said.title, said.meaning) == ("quick look", "Look at it once, quickly")
+    assert (said.better, said.references) == (None, ())
 
 
 # The checks themselves: each finds a method that breaks its contract.
@@ -187,6 +225,15 @@ def test_check_threat_finds_a_set_that_samples_beyond_itself() -> None:
         testing.check_threat(Leaks(0.05))
 
 
+def test_check_threat_names_what_is_no_tensor() -> None:
+    class Lists(Linf):
+        def contains(self, z: Tensor, x: Tensor) -> object:
+            return [True] * len(x)
+
+    with pytest.raises(PostconditionError, match=r"a list for contains\(z, x\)"):
+        testing.check_threat(Lists(0.05))  # type: ignore[arg-type]
+
+
 def test_every_public_name_of_the_package_loads_and_is_documented() -> None:
     for name in conjoin.__all__:
         thing = getattr(conjoin, name)
@@ -204,6 +251,24 @@ def test_every_paper_that_a_docstring_cites_is_in_the_bibliography() -> None:
         for line in re.findall(r"Reference: ([^\"\n]+)", file.read_text(encoding="utf-8")):
             cited |= set(re.findall(r"\b([a-z]+[0-9]{4})\b", line))
     assert cited and cited <= set(references())
+
+
+def test_no_section_of_the_audit_names_the_paper_of_a_method() -> None:
+    """A finding asks the method that it ran."""
+    keys = {f'"{key}"' for key in papers()}
+    files = [*(Path(conjoin.__file__).parent / "audit" / "sections").rglob("*.py")]
+    assert files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert not [key for key in keys if key in text], file
+
+
+def test_a_source_is_cited_in_a_line() -> None:
+    assert cite("madry2018").startswith("Madry et al. (2018), Towards deep learning models")
+    assert cite("clopper1934").startswith("Clopper and Pearson (1934), ")
+    assert cite("rump2010").startswith("Rump (2010), ")
+    assert cite("nobody2025") == "nobody2025"
+    assert set(papers()) == set(references())  # until the report that was is gone
 
 
 def test_modules_import_no_optional_framework() -> None:

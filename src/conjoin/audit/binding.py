@@ -1,0 +1,115 @@
+"""Whether a folder may be gone on with: it is bound to one plan, model, data and arithmetic.
+
+Files that a task left are taken over without being computed again, so they must be those that it
+would compute now. What differs is refused by name; what is finished is returned as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from uuid import uuid4
+
+import torch
+from pydantic import ValidationError
+
+from conjoin.audit.plan import Plan
+from conjoin.audit.schema import Run
+from conjoin.audit.store import Local, Store, write_text
+from conjoin.audit.subject import Subject
+from conjoin.core.dataset import Dataset
+from conjoin.core.run import versions
+from conjoin.errors import PlanError
+
+CONTEXT = "work/context.json"
+
+
+def context_of(plan: Plan, subjects: Sequence[Subject], data: Dataset) -> dict[str, str]:
+    """Name everything that the numbers depend on; the batch size and the executor are not of it."""
+    return {
+        "plan": plan.fingerprint(),
+        "data": data.digest,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        **{f"version of {name}": told for name, told in versions().items()},
+        **{f"weights of {s.name}": s.weights or _never(s) for s in subjects},
+    }
+
+
+def _never(subject: Subject) -> str:
+    """Name weights that nobody can tell: never again the same."""
+    return f"cannot be told: {subject.name} has no digest ({uuid4().hex})"
+
+
+def check_place(store: Store) -> None:
+    """Refuse a place that holds what is no audit.
+
+    Raises:
+        PlanError: Saying what is there.
+    """
+    if not isinstance(store, Local) or not store.root.exists():
+        return
+    if not store.root.is_dir():
+        raise PlanError(f"{store.url} is a file; give a folder")
+    there = sorted(name for name in os.listdir(store.root) if not name.startswith("."))
+    if there and not store.has("plan.toml"):
+        raise PlanError(
+            f"{store.url} holds {', '.join(there[:3])} and no plan.toml, so it is no folder of an "
+            "audit; give a new or an empty one"
+        )
+
+
+def bind(store: Store, plan: Plan, context: Mapping[str, str]) -> Run | None:
+    """Bind a store to this audit; return what it holds if that is this audit, finished.
+
+    Raises:
+        PlanError: If it holds another audit, by what differs.
+    """
+    text = plan.to_toml()
+    if store.has(CONTEXT):
+        before = json.loads(store.read(CONTEXT))
+        _refuse(store, [k for k in {*before, *context} if before.get(k) != context.get(k)])
+    elif store.has("run.json"):
+        run = _finished(store)
+        told = _told(run)
+        _refuse(
+            store, [k for k in {*told, *context} - {"processor"} if told.get(k) != context.get(k)]
+        )
+        return run
+    elif store.has("plan.toml") and store.read("plan.toml").decode("utf-8", "replace") != text:
+        _refuse(store, ["plan"])
+    store.sweep()
+    store.remove("run.json")  # of a run that was not complete: its presence marks the end
+    write_text(store, "plan.toml", text)
+    write_text(store, CONTEXT, json.dumps(dict(context), indent=1))
+    return None
+
+
+def _finished(store: Store) -> Run:
+    try:
+        return Run.model_validate_json(store.read("run.json"))
+    except ValidationError as error:
+        raise PlanError(
+            f"{store.url} holds a run.json of another version; give another folder"
+        ) from error
+
+
+def _told(run: Run) -> dict[str, str]:
+    """Name what a finished audit depended on."""
+    return {
+        "plan": run.plan_sha256,
+        "data": run.data.sha256,
+        **{f"version of {name}": told for name, told in run.versions.items()},
+        **{f"weights of {model.name}": model.weights for model in run.models},
+    }
+
+
+def _refuse(store: Store, changed: list[str]) -> None:
+    if changed:
+        raise PlanError(
+            f"{store.url} holds results of another run: {', '.join(sorted(changed))} changed since; "
+            "give another folder"
+        )
+
+
+__all__ = ["bind", "check_place", "context_of"]

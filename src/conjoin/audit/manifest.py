@@ -1,0 +1,120 @@
+"""From records to ``run.json``: findings, standings, and where all of it comes from."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from conjoin.audit.finding import Finding, judge
+from conjoin.audit.plan import Plan
+from conjoin.audit.schema import (
+    CostRecord,
+    DataRecord,
+    ExampleRecord,
+    ModelRecord,
+    Run,
+    SectionRecord,
+    Standing,
+)
+from conjoin.audit.section import Chapter, Records
+from conjoin.audit.subject import Subject
+from conjoin.core.dataset import Dataset
+from conjoin.core.run import versions
+
+Said = Mapping[tuple[str, str], str]  # by section and model, in words
+
+
+def manifest(
+    plan: Plan,
+    chapters: Sequence[Chapter],
+    subjects: Sequence[Subject],
+    data: Dataset,
+    available: int,
+    records: Mapping[str, Records],
+    *,
+    lacks: Said,
+    failed: Said,
+    seconds: float,
+) -> tuple[Run, dict[str, Records]]:
+    """Fold findings to standings; return all that was found, best model first."""
+    standings = stand([s.name for s in subjects], _findings(chapters, records), plan)
+    order = [s.model for s in standings]
+    ranked = {name: own.ordered(order) for name, own in records.items()}
+    run = Run(
+        plan=plan.told(),
+        plan_sha256=plan.fingerprint(),
+        versions=versions(),
+        data=DataRecord(
+            name=data.name,
+            count=len(data),
+            available=available,
+            sha256=data.digest,
+            shape=tuple(data.x.shape[1:]),
+            classes=data.classes,
+        ),
+        models=tuple(
+            ModelRecord(name=s.name, summary=s.summary, weights=s.weights, notes=s.notes)
+            for s in sorted(subjects, key=lambda s: order.index(s.name))
+        ),
+        sections={c.name: _section(c, ranked[c.name], order, lacks, failed) for c in chapters},
+        standings=standings,
+        findings=tuple(f.record(section) for section, f in _findings(chapters, ranked)),
+        examples=_examples(next(iter(records.values())).shown, data),
+        complete=not failed,
+        limits=tuple(limit for chapter in chapters for limit in chapter.limits),
+        cost=CostRecord(
+            seconds=seconds,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            hardware=f"{platform.machine()}, {plan.threads} threads a task",
+        ),
+    )
+    return run, ranked
+
+
+def stand(
+    models: Iterable[str], found: Sequence[tuple[str, Finding]], plan: Plan
+) -> tuple[Standing, ...]:
+    """Give each model a verdict by what was found of it, best first."""
+    graded = []
+    for model in models:
+        own = [finding for _, finding in found if finding.model == model]
+        verdict = judge(((f.kind, f.ruling) for f in own), plan.rules.required)
+        least = [f.record("").sentence for f in own if f.ruling.cap <= verdict]
+        graded.append((verdict, Standing(model=model, verdict=verdict.words, reasons=tuple(least))))
+    graded.sort(key=lambda pair: -pair[0])
+    return tuple(standing for _, standing in graded)
+
+
+def _findings(
+    chapters: Sequence[Chapter], records: Mapping[str, Records]
+) -> list[tuple[str, Finding]]:
+    return [
+        (chapter.name, finding)
+        for chapter in chapters
+        for finding in chapter.section.findings(records[chapter.name])
+    ]
+
+
+def _section(
+    chapter: Chapter, records: Records, order: Sequence[str], lacks: Said, failed: Said
+) -> SectionRecord:
+    def named(said: Said) -> dict[str, str]:
+        return {m: said[chapter.name, m] for m in order if (chapter.name, m) in said}
+
+    models = {m: records[m].model_dump(mode="json") for m in order if m in records}
+    return SectionRecord(
+        title=chapter.title, models=models, lacks=named(lacks), failed=named(failed)
+    )
+
+
+def _examples(shown: Mapping[int, str], data: Dataset) -> tuple[ExampleRecord, ...]:
+    return tuple(
+        ExampleRecord(
+            id=data.ids[i], index=int(data.positions[i]), label=int(data.y[i]), chosen_for=why
+        )
+        for i, why in shown.items()
+    )
+
+
+__all__ = ["manifest", "stand"]

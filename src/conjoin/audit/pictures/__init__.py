@@ -1,0 +1,77 @@
+"""How inputs, changes of inputs and maps over inputs are shown, by the kind of data.
+
+A kind of data brings one class with three methods; sections ask :func:`pictures_of` and know no kind.
+Whatever the size of an input, what is shown of it is bounded. Every picture carries its words.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from markupsafe import Markup
+from torch import Tensor
+
+from conjoin.audit.pictures.bars import MOST, Bars
+from conjoin.audit.pictures.image import Images, planes
+from conjoin.audit.pictures.line import Lines
+from conjoin.core.dataset import Dataset
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """Shows inputs of one kind; empty where there is nothing to see."""
+
+    def of_input(self, x: Tensor, words: str, /) -> Markup:
+        """Show an input."""
+        ...
+
+    def of_change(self, z: Tensor, x: Tensor, factor: float, words: str, /) -> Markup:
+        """Show what changed from ``x`` to ``z``, ``factor`` times as large."""
+        ...
+
+    def of_map(self, values: Tensor, scale: float, x: Tensor, words: str, /) -> Markup:
+        """Show one signed value per element, ``scale`` being that of full colour."""
+        ...
+
+
+class Nothing:
+    """Shows inputs of which there is no picture."""
+
+    def of_input(self, x: Tensor, words: str, /) -> Markup:
+        """Show nothing."""
+        return Markup("")
+
+    def of_change(self, z: Tensor, x: Tensor, factor: float, words: str, /) -> Markup:
+        """Show nothing."""
+        return Markup("")
+
+    def of_map(self, values: Tensor, scale: float, x: Tensor, words: str, /) -> Markup:
+        """Show nothing."""
+        return Markup("")
+
+
+def pictures_of(data: Dataset, bounds: tuple[float, float]) -> Pictures:
+    """Return what shows the inputs of these data, which lie between ``bounds``."""
+    x = data.select([0]).x[0]
+    if not x.is_floating_point():
+        return Nothing()
+    if planes(x) is not None:
+        return Images(bounds)
+    if x.ndim == 1 and len(x) > 1:
+        few = data.features or len(x) <= MOST
+        return Bars(bounds, tuple(f.name for f in data.features)) if few else Lines(bounds)
+    return Nothing()
+
+
+def amplification(change: float, width: float) -> float:
+    """Return the largest of 1, 2, 5, 10, … by which a change still fits into half the range."""
+    best = 1.0
+    for power in range(5):
+        for digit in (1, 2, 5):
+            factor = digit * 10.0**power
+            if 0 < change * factor <= width / 2:
+                best = factor
+    return best
+
+
+__all__ = ["Nothing", "Pictures", "amplification", "pictures_of"]

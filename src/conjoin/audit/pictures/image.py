@@ -1,0 +1,101 @@
+"""Pictures as PNG or WebP, inlined.
+
+Signed maps use one diverging scale, orange for and purple against, which the colour-blind can tell
+apart. A change is grey where there is none, lighter where it adds and darker where it takes away.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+from torch import Tensor
+
+LARGEST_SIDE = 192  # pixels of a stored picture: what a page can show of many side by side
+LOSSLESS_SIDE = 64  # small pictures are stored exactly; browsers enlarge them
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Shows inputs of shape ``(height, width)`` or ``(1 or 3, height, width)``."""
+
+    bounds: tuple[float, float]
+
+    def of_input(self, x: Tensor, words: str, /) -> Markup:
+        """Show the input, its range from black to white."""
+        low, high = self.bounds
+        return _shown((_planes(x) - low) / (high - low), words)
+
+    def of_change(self, z: Tensor, x: Tensor, factor: float, words: str, /) -> Markup:
+        """Show the change round grey."""
+        low, high = self.bounds
+        return _shown(0.5 + factor * (_planes(z) - _planes(x)) / (high - low), words)
+
+    def of_map(self, values: Tensor, scale: float, x: Tensor, words: str, /) -> Markup:
+        """Show the values in colour, those of a pixel's channels added up."""
+        total = summed(values)
+        return _shown(coloured(total, scale), words) if total.ndim == 2 else Markup("")
+
+
+def planes(x: Tensor) -> np.ndarray | None:
+    """Return (height, width) or (height, width, 3) of an image with channels first."""
+    array: np.ndarray = x.detach().cpu().double().numpy()
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 2:
+        return array
+    if array.ndim == 3 and array.shape[0] == 3:
+        return array.transpose(1, 2, 0)
+    return None
+
+
+def _planes(x: Tensor) -> np.ndarray:
+    found = planes(x)
+    assert found is not None  # noqa: S101 - the kind of data was told by its first example
+    return found
+
+
+def coloured(total: np.ndarray, scale: float) -> np.ndarray:
+    """Return the colours of a signed map, between 0 and 1."""
+    unit = (total / max(scale, 1e-30)).clip(-1, 1)
+    colours: np.ndarray = mpl.colormaps["PuOr_r"]((unit + 1) / 2)[..., :3]
+    return colours
+
+
+def map_scale(maps: Iterable[Tensor]) -> float:
+    """Return the 99th percentile of the magnitude over some maps."""
+    sizes = [np.abs(summed(values)).ravel() for values in maps]
+    return float(np.quantile(np.concatenate(sizes), 0.99)) if sizes else 0.0
+
+
+def summed(values: Tensor) -> np.ndarray:
+    """Add up the channels of a map."""
+    array: np.ndarray = values.detach().cpu().double().numpy()
+    return array.sum(0) if array.ndim == 3 else array
+
+
+def _shown(shares: np.ndarray, words: str) -> Markup:
+    pixels = (shares.clip(0, 1) * 255).round().astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    kind = "PNG"
+    options: dict[str, Any] = {"optimize": True}
+    if max(picture.size) > LOSSLESS_SIDE:  # a photograph would be 150 kB as PNG
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        kind, options = "WEBP", {"quality": 70}
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    code = base64.b64encode(buffer.getvalue()).decode()
+    width, height = picture.size
+    return Markup('<img src="data:image/{};base64,{}" width="{}" height="{}" alt="{}">').format(
+        kind.lower(), code, width, height, words
+    )
+
+
+__all__ = ["Images", "coloured", "map_scale", "planes", "summed"]

@@ -1,0 +1,243 @@
+"""Robustness: how far does a model's right answer hold, by attack and by proof?
+
+For each threat an attack leaves some examples standing, an *upper* bound of the accuracy there; a
+certificate proves some, a *lower* bound. The truth lies between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Annotated
+
+from markupsafe import Markup
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from conjoin.attacks import Closest
+from conjoin.attribution import saliency
+from conjoin.audit.columns import Columns
+from conjoin.audit.finding import Finding
+from conjoin.audit.methods import Method, context_of
+from conjoin.audit.page import fragment
+from conjoin.audit.pictures import chart
+from conjoin.audit.plan import Plan
+from conjoin.audit.references import references_of
+from conjoin.audit.section import Cell, Records, Tensors
+from conjoin.audit.sections.robustness import attacked
+from conjoin.audit.sections.robustness.claims import Papers, findings
+from conjoin.audit.sections.robustness.record import Found, Record, Size, under
+from conjoin.audit.sections.robustness.sweep import Sweep, applies, gradient, robustness
+from conjoin.audit.statistics import share
+from conjoin.audit.subject import Subject
+from conjoin.audit.task import Shard, Task
+from conjoin.audit.threats import sentence
+from conjoin.core.dataset import Dataset
+from conjoin.core.protocols import Attack, Certifier
+from conjoin.core.quantity import log_likelihood, margin
+from conjoin.core.result import Evidence
+from conjoin.core.threat import Graded, Threat
+from conjoin.errors import PlanError
+
+HERE = "conjoin.audit.sections.robustness"
+GRADIENT = "gradient"  # the key of the tasks that look at it
+PROOF = "proof by "  # the keys of the tasks that ask whether a certifier applies
+PGD = {"steps": 20, "step_size": 0.2}
+Methods = tuple[Method[Certifier], ...]
+
+
+class Settings(BaseModel):
+    """How to attack and to certify.
+
+    Attributes:
+        attack: At each threat's radius; its robust accuracy is reported.
+        search: A cheaper one that looks for nearer adversarial inputs.
+        certify: What is tried; the best bound counts.
+        reach: How far the curves go, as a multiple of each threat's radius.
+        rounds: Attacks per example beyond the first, each halving the interval in which its nearest
+            adversarial input is sought.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    attack: Method[Attack] = Method.of(
+        Attack,
+        "WorstOf",
+        attacks=[{"name": "PGD", "surrogate": log_likelihood, **PGD}, {"name": "PGD", **PGD}],
+    )
+    search: Method[Attack] = Method.of(Attack, "PGD", **PGD)
+    certify: Methods = (Method.of(Certifier, "Lipschitz"), Method.of(Certifier, "Interval"))
+    reach: Annotated[float, Field(ge=1)] = 2.0
+    rounds: Annotated[int, Field(ge=0)] = 5
+
+
+def _asset(name: str) -> str:
+    return resources.files(HERE).joinpath(name).read_text("utf-8")
+
+
+class Robustness:
+    """The section."""
+
+    name = "robustness"
+    title = "How far they hold"
+    needs: tuple[type, ...] = ()  # the attack says what it needs: some need no gradient
+    Settings: type[BaseModel] = Settings
+    after = ("accuracy",)
+    style = _asset("style.css")
+    script = _asset("script.js")
+    limits = (
+        "Accuracy under attack is an upper bound: it counts what one attack with one budget left "
+        "standing. A stronger attack can only lower it.",
+        "Certified accuracy is a lower bound and says nothing where it is low: the bounds are loose "
+        "for networks that were not trained for them.",
+        "Both bounds concern the stated sets of changes only: not other norms, larger changes, "
+        "rotations, occlusions, other data or a shift of the distribution. Changes of precision and "
+        "preprocessing outside the model are not covered.",
+    )
+
+    def tasks(self, plan: Plan, subject: Subject, shard: Shard, /) -> Iterable[Task]:
+        """Sweep each threat; look at the gradient; ask each certifier whether it applies."""
+        settings = plan.of(self.name, Settings)
+        context = context_of(plan, shard.data)
+        certifiers = tuple(method.build(context) for method in settings.certify)
+        for name, threat in plan.balls(shard.data).items():
+            if not isinstance(threat, Graded):
+                raise PlanError(f"{name} has no radius; expected e.g. linf:8/255")
+            sweep = Sweep(
+                name=name,
+                threat=threat,
+                first=settings.attack.build(context),
+                search=settings.search.build(context),
+                certifiers=certifiers,
+                reach=settings.reach,
+                rounds=settings.rounds,
+                seed=plan.seed,
+            )
+            yield Task(robustness, (subject, shard, sweep), key=name, weight=12)
+        yield Task(gradient, (subject, shard), key=GRADIENT, weight=0.2)
+        if shard.number == 0:
+            threat = next(iter(plan.balls(shard.data).values()))
+            for name, method in zip(names(settings.certify), certifiers, strict=True):
+                yield Task(applies, (subject, shard, method, threat), key=PROOF + name, weight=0.2)
+
+    def record(self, columns: Columns, data: Dataset, /) -> Record:
+        """Count what stands and what is proved."""
+        plan, refused = columns.plan, columns.lacking()
+        settings = plan.of(self.name, Settings)
+        refused = {n: refused[PROOF + n] for n in names(settings.certify) if PROOF + n in refused}
+        used = tuple(n for n in names(settings.certify) if n not in refused)
+        attack = _told(settings)
+        threats = tuple(
+            under(name, found, attack, used, plan.alpha)
+            for name, found in _found(columns, data).items()
+        )
+        vanishing = columns.at(GRADIENT)["vanishing"]
+        blind = int(vanishing.sum())
+        return Record(
+            threats=threats,
+            vanishing=share(blind, len(vanishing), plan.alpha, Evidence.statistical(plan.alpha)),
+            blind=blind,
+            count=len(vanishing),
+            attack=attack,
+            certifiers=used,
+            refused=refused,
+        )
+
+    def rows(
+        self, columns: Columns, data: Dataset, /
+    ) -> Callable[[Mapping[str, Tensor]], Mapping[str, Sequence[object]]]:
+        """Add to each row its verdict, the reason, and the evidence of its numbers."""
+        threat = columns.plan.balls(data).get(columns.key)
+        if threat is None:
+            return lambda made: {}
+        settings = columns.plan.of(self.name, Settings)
+        refused = columns.lacking()
+        used = [n for n in names(settings.certify) if PROOF + n not in refused]
+        size, attack = _size(threat, settings, data), _told(settings)
+        return lambda made: Found.read(made, size).rows(attack, used)
+
+    def findings(self, records: Records, /) -> Iterable[Finding]:
+        """Say what stands, what is proved, and whether the attacks saw anything."""
+        settings = records.plan.of(self.name, Settings)
+        context = context_of(records.plan, records.data)
+        papers = Papers(
+            references_of(
+                (Closest(settings.attack.build(context)), settings.search.build(context))
+            ),
+            {
+                name: references_of(method.build(context))
+                for name, method in zip(names(settings.certify), settings.certify, strict=True)
+            },
+            saliency(quantity=margin).reference,
+        )
+        for model, record in records.items():
+            yield from findings(model, record, records.plan, papers)
+
+    def cells(self, record: Record, /) -> Iterable[Cell]:
+        """Show both bounds under each threat."""
+        for found in record.threats:
+            yield Cell(f"{found.threat}: proved", found.certified)
+            yield Cell(f"{found.threat}: under attack", found.robust)
+
+    def opening(self, records: Records, tensors: Tensors, /) -> Markup:
+        """Show one attack that succeeded."""
+        chosen = attacked.opening(attacked.examples(records, tensors))
+        if chosen is None:
+            return Markup("")
+        return fragment(HERE, "opening.html.j2", example=chosen[0], row=chosen[1])
+
+    def html(self, records: Records, tensors: Tensors, /) -> Markup:
+        """Show the sets of changes, the curves and every attack."""
+        if not records:
+            return Markup("")
+        plan, data = records.plan, records.data
+        one = data.select([next(iter(records.shown), 0)])
+        first = next(iter(records.values()))
+        shown = attacked.examples(records, tensors)
+        open_ = attacked.opening(shown)
+        return fragment(
+            HERE,
+            "fragment.html.j2",
+            records=records,
+            sizes=[
+                (u, sentence(threat, one), attacked.change_of_that_size(one, threat, plan.bounds))
+                for u, threat in zip(first.threats, plan.balls(data).values(), strict=True)
+            ],
+            charts={
+                (model, u.threat): chart.band(u.curve.eps, u.curve.attacked, u.curve.certified)
+                for model, record in records.items()
+                for u in record.threats
+            },
+            width=chart.WIDTH,
+            height=chart.HEIGHT,
+            examples=shown,
+            unfolded=open_[0].id if open_ else next((e.id for e in shown), ""),
+        )
+
+
+def names(certifiers: Methods) -> tuple[str, ...]:
+    """Name each certifier; its parameters tell it from another of the same name."""
+    return tuple(str(method) for method in certifiers)
+
+
+def _told(settings: Settings) -> str:
+    return f"{settings.attack}, then {settings.search} at other radii"
+
+
+def _found(columns: Columns, data: Dataset) -> dict[str, Found]:
+    settings = columns.plan.of(Robustness.name, Settings)
+    return {
+        name: Found.read(columns.at(name), _size(threat, settings, data))
+        for name, threat in columns.plan.balls(data).items()
+    }
+
+
+def _size(threat: Threat, settings: Settings, data: Dataset) -> Size:
+    assert isinstance(threat, Graded)  # noqa: S101 - as its tasks saw to
+    one = data.select([0]).x
+    eps = float(threat.radius(one)[0])
+    largest = float(one.new_tensor(eps * settings.reach))
+    return Size(getattr(threat, "name", str(threat)), eps, largest)
+
+
+__all__ = ["Record", "Robustness", "Settings"]

@@ -1,0 +1,218 @@
+"""One model under one threat, on a few examples: attack, certify, hold the two against each other.
+
+The search for each example's nearest adversarial input gives the whole attacked curve: *upper* bounds
+of the true distances. The certified radii are *lower* bounds. Where the two cross, one of them is
+wrong, and that is a defect of the tool, never a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from conjoin.attacks import Closest
+from conjoin.attribution import saliency
+from conjoin.audit.subject import Subject
+from conjoin.audit.task import Shard
+from conjoin.certification import BestOf, certified_radius
+from conjoin.core.dataset import Dataset
+from conjoin.core.protocols import Attack, Certifier, Model
+from conjoin.core.quantity import given, margin
+from conjoin.core.result import Claim
+from conjoin.core.run import Run, attack, attribute, certify, predict, prepared
+from conjoin.core.threat import Graded
+from conjoin.errors import CapabilityError, SoundnessError
+
+SLACK = 1e-5  # of a radius proved in real arithmetic only: rounding is not covered
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What is asked of one threat.
+
+    Attributes:
+        name: As the plan says it.
+        threat: The set, at the radius that is audited.
+        first: Attacks at that radius.
+        search: Looks for nearer adversarial inputs, and at the largest radius.
+        certifiers: Those that know the model's layers are used; the best bound counts.
+        reach: The largest radius, as a multiple.
+        rounds: Attacks per example beyond the first.
+        seed: Of the attacks.
+    """
+
+    name: str
+    threat: Graded
+    first: Attack
+    search: Attack
+    certifiers: tuple[Certifier, ...]
+    reach: float
+    rounds: int
+    seed: int
+
+    def eps(self, data: Dataset) -> float:
+        """Return the audited radius: one for all examples."""
+        return float(self.threat.radius(data.x[:1])[0])
+
+    def largest(self, data: Dataset) -> float:
+        """Return the largest radius, rounded as the radii are: what is proved there counts there."""
+        return float(torch.tensor(self.eps(data) * self.reach, dtype=data.x.dtype))
+
+
+def robustness(subject: Subject, shard: Shard, sweep: Sweep) -> dict[str, Tensor]:
+    """Attack, certify and cross-check.
+
+    Raises:
+        SoundnessError: If an attack succeeded inside a certified radius.
+    """
+    model, data, run = subject.model, shard.data, shard.run
+    found = nearest(model, data, sweep, run)
+    inputs = found.pop("inputs")
+    proof = _proved(model, data, sweep, run)
+    _cross_check(found["distance"], proof, sweep, subject, data)
+    before, after = (predict(model, some, run=run) for some in (data, _moved(data, inputs)))
+    shown = torch.tensor(shard.shown, dtype=torch.int64)
+    return {
+        **found,
+        **proof,
+        "right": margin(before, data.y) > 0,
+        "answer": after.argmax(1),
+        "inputs": inputs[shown],
+        "before": before.softmax(1)[shown],
+        "after": after.softmax(1)[shown],
+        "apart": found["distance"][shown][:, None],
+    }
+
+
+def nearest(model: Model, data: Dataset, sweep: Sweep, run: Run) -> dict[str, Tensor]:
+    """Find each example's nearest adversarial input: attack at eps, then halve an interval.
+
+    The first method attacks at eps; the second, cheaper, looks for nearer adversarial inputs and, at
+    the largest radius, for those that withstood the first. What either finds within eps counts.
+    The interval runs from the largest radius that withstood to the smallest distance found; what
+    withstood at eps is next tried at the largest radius. Every distance found is an upper bound,
+    also where a smaller radius withstood: an attack that fails proves nothing.
+    """
+    audited, largest = sweep.eps(data), sweep.eps(data) * sweep.reach
+    methods = Closest(sweep.first), Closest(sweep.search)
+    withstood = torch.zeros(len(data), dtype=torch.float64)
+    distance = torch.full_like(withstood, torch.inf)
+    inputs = data.x.clone()
+    for turn in range(sweep.rounds + 1):
+        eps = torch.where(distance.isinf(), largest, (withstood + distance) / 2)
+        eps = torch.full_like(eps, audited) if turn == 0 else eps
+        open_ = ((withstood < largest) & (distance > 0)).nonzero()[:, 0]
+        if len(open_) == 0:
+            break
+        found = attack(
+            model,
+            data.select(open_),
+            methods[min(turn, 1)],
+            sweep.threat.at(eps[open_].to(data.x.dtype)),
+            seed=sweep.seed,
+            run=run,
+        )
+        fallen, stood = open_[found.success], open_[~found.success]
+        nearer = found.distance[found.success] < distance[fallen]
+        distance[fallen[nearer]] = found.distance[found.success][nearer]
+        inputs[fallen[nearer]] = found.inputs[found.success][nearer]
+        withstood[stood] = eps[stood]
+    return {"distance": distance, "inputs": inputs}
+
+
+def _proved(model: Model, data: Dataset, sweep: Sweep, run: Run) -> dict[str, Tensor]:
+    """Return the certified radius, the bound at eps, and where it covers the deployed network."""
+    certifier = best(model, data, sweep.certifiers, sweep.threat)
+    if certifier is None:
+        radius = torch.zeros(len(data), dtype=torch.float64)
+        lower, deployed = torch.full((len(data),), -torch.inf), False
+    else:
+        largest = sweep.largest(data)
+        radius = certified_radius(model, data, certifier, sweep.threat, largest=largest, run=run)
+        proved = certify(model, data, certifier, sweep.threat, run=run)
+        lower, deployed = proved.lower, proved.provenance.claim == Claim.SOUND_DEPLOYED
+    return {"radius": radius, "lower": lower, "deployed": torch.full((len(data),), deployed)}
+
+
+def _cross_check(
+    distance: Tensor, proof: dict[str, Tensor], sweep: Sweep, subject: Subject, data: Dataset
+) -> None:
+    # A certificate of the network as deployed has no slack; the others leave out rounding.
+    exact = torch.where(proof["deployed"], 1.0, 1.0 - SLACK).double()
+    contradicted = (distance < proof["radius"] * exact) | (
+        (distance <= sweep.eps(data) * exact) & (proof["lower"] > 0)
+    )
+    if bool(contradicted.any()):
+        ids = [i for i, bad in zip(data.ids, contradicted.tolist(), strict=True) if bad]
+        raise SoundnessError(
+            f"{subject.name} under {sweep.name}: an attack succeeded inside a certified radius, at "
+            f"{ids[:5]}. The certificate is wrong for this model; no result is given"
+        )
+
+
+def _moved(data: Dataset, inputs: Tensor) -> Dataset:
+    return Dataset(inputs, data.y, context=data.context)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a prepared certifier depends on; the objects themselves are not compared."""
+
+    weights: str
+    shape: tuple[int, ...]
+    certifiers: str
+    parts: tuple[object, ...] = field(compare=False, repr=False)
+
+
+def best(
+    model: Model, data: Dataset, certifiers: tuple[Certifier, ...], threat: Graded
+) -> Certifier | None:
+    """Prepare those certifiers that know the model's layers; ``None`` if none does."""
+    digest = getattr(model, "digest", str)()
+    one = data.select([0])
+    asked = _Asked(digest, tuple(one.x.shape), repr(certifiers), (model, one, certifiers, threat))
+    return _prepared(asked) if digest else _prepared.__wrapped__(asked)
+
+
+@lru_cache(maxsize=4)
+def _prepared(asked: _Asked) -> Certifier | None:
+    model, one, certifiers, threat = asked.parts
+    usable = []
+    for method in certifiers:  # type: ignore[attr-defined]
+        try:
+            usable.append(applied(model, one, method, threat))  # type: ignore[arg-type]
+        except CapabilityError:  # said by the task that asks for this alone
+            continue
+    return BestOf(tuple(usable)) if usable else None
+
+
+def applied(model: Model, one: Dataset, method: Certifier, threat: Graded) -> Certifier:
+    """Return the certifier, prepared.
+
+    Raises:
+        CapabilityError: If it does not know the model's layers.
+    """
+    ready = prepared(method, model, one)
+    certify(model, one, ready, threat)
+    return ready
+
+
+def applies(subject: Subject, shard: Shard, method: Certifier, threat: Graded) -> dict[str, Tensor]:
+    """Ask whether a certifier knows the model: nothing, or what it lacks."""
+    applied(subject.model, shard.data.select([0]), method, threat)
+    return {}
+
+
+def gradient(subject: Subject, shard: Shard) -> dict[str, Tensor]:
+    """Flag examples where the margin has no gradient at all: attacks by gradients are blind there."""
+    method = saliency(quantity=margin)
+    values = attribute(
+        subject.model, shard.data, method, seed=0, target=given, run=shard.run
+    ).values
+    return {"vanishing": values.flatten(1).abs().amax(1) == 0}
+
+
+__all__ = ["SLACK", "Sweep", "applies", "best", "gradient", "nearest", "robustness"]

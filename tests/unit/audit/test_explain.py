@@ -1,0 +1,94 @@
+"""Explanations are scored method by method; what does not apply is left out, not guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from audited import Net
+from pydantic import ValidationError
+from torch import Tensor
+
+from conjoin.attribution import integrated_gradients, saliency
+from conjoin.audit.methods import Method
+from conjoin.audit.sections.explain import Settings, _scored, explained
+from conjoin.audit.subject import Subject
+from conjoin.audit.task import Shard
+from conjoin.core.dataset import Dataset
+from conjoin.core.distribution import Trapezoid, zeros
+from conjoin.core.protocols import Attributor
+from conjoin.core.quantity import predicted
+from conjoin.core.random import Streams
+from conjoin.core.run import attribute, score
+from conjoin.metrics import CompletenessGap, Deletion, RankStability
+from conjoin.models.torch import TorchModel
+
+
+def data(count: int = 8) -> Dataset:
+    x = Streams.of(3, torch.arange(count)).uniform(6)
+    return Dataset(x, (x.sum(1) * 0.99).long() % 3, name="numbers")
+
+
+MODEL = TorchModel(Net())
+
+
+def test_values_and_scores_are_those_of_the_drivers() -> None:
+    made = explained(
+        Subject("m", MODEL), Shard(0, data(), (0, 5)), saliency(), {"del": Deletion()}, 7
+    )
+    whole = attribute(MODEL, data(), saliency(), seed=7, target=predicted)
+    assert torch.equal(made["values"], whole.values[[0, 5]])
+    wanted = score(MODEL, data(), saliency(), Deletion(), seed=7, values=whole.values)
+    assert torch.equal(made["del"], wanted.values)
+    assert made["shown"].tolist() == [True, False, False, False, False, True, False, False]
+    assert made["answers"].shape == (2, 3)
+
+
+def test_a_score_that_does_not_apply_to_a_method_is_left_out() -> None:
+    metrics: dict[str, Any] = {"gap": CompletenessGap(), "del": Deletion()}
+    subject, shard = Subject("m", MODEL), Shard(0, data())
+    assert "gap" not in explained(subject, shard, saliency(), metrics, 0)
+    path = integrated_gradients(zeros, Trapezoid(50))
+    assert "gap" in explained(subject, shard, path, metrics, 0)
+
+
+def part(values: list[float], shown: list[bool]) -> tuple[Tensor, Tensor]:
+    return torch.tensor(values), torch.tensor(shown)
+
+
+def test_examples_that_are_shown_do_not_count_in_the_mean() -> None:
+    made = _scored(*part([100.0, 1.0, 2.0], [True, False, False]), "e", "m", Deletion())
+    assert made.mean.value == 1.5 and made.count == 2
+    assert "seeded sample" in made.mean.evidence.detail
+
+
+def test_where_all_are_shown_the_mean_says_so() -> None:
+    made = _scored(*part([1.0, 2.0], [True, True]), "e", "m", Deletion())
+    assert made.mean.value == 1.5 and "chosen" in made.mean.evidence.detail
+
+
+def test_a_metric_tells_its_meaning_and_direction_itself() -> None:
+    made = _scored(*part([1.0], [False]), "e", "m", Deletion())
+    assert made.better == "lower" and made.meaning and made.title
+    from conjoin.core.ball import Linf
+
+    stable = _scored(*part([1.0], [False]), "e", "m", RankStability(Linf(0.01)))
+    assert stable.better == "higher" and stable.mean.unit == "correlation"
+
+
+def test_a_method_that_stands_twice_is_refused_unless_its_parameters_differ() -> None:
+    with pytest.raises(ValidationError, match="saliency stands twice"):
+        Settings.model_validate({"methods": ["saliency", {"name": "saliency"}]})
+    made = Settings.model_validate(
+        {"methods": [{"name": "smoothgrad", "draws": 3}, {"name": "smoothgrad", "draws": 4}]}
+    )
+    assert len({str(method) for method in made.methods}) == 2
+
+
+def test_settings_say_every_parameter_again() -> None:
+    told = Settings().model_dump(mode="json")
+    assert Settings.model_validate(told).model_dump(mode="json") == told
+    assert any("draws" in method for method in told["methods"])
+    assert isinstance(Settings().methods[0], Method)
+    assert Settings().methods[0].kind is Attributor

@@ -1,0 +1,152 @@
+"""What is shown of an input is bounded, has words, and says by how much a change is amplified."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from conjoin.audit.pictures import Nothing, amplification, pictures_of
+from conjoin.audit.pictures.bars import SHOWN, Bars
+from conjoin.audit.pictures.chart import HEIGHT, WIDTH, band
+from conjoin.audit.pictures.image import LARGEST_SIDE, Images, map_scale
+from conjoin.audit.pictures.line import Lines
+from conjoin.core.dataset import Dataset, Feature
+
+BOUNDS = (0.0, 1.0)
+
+
+def pixels(markup: str) -> np.ndarray:
+    found = re.search(r'src="data:image/(\w+);base64,([^"]+)"', markup)
+    assert found is not None
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2]))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((8, 8), Images),
+        ((1, 8, 8), Images),
+        ((3, 8, 8), Images),
+        ((5,), Bars),
+        ((900,), Lines),
+        ((2, 8, 8), Nothing),
+        ((4, 4, 4, 4), Nothing),
+    ],
+)
+def test_pictures_follow_the_kind_of_data(shape: tuple[int, ...], kind: type) -> None:
+    data = Dataset(torch.full((2, *shape), 0.5), torch.tensor([0, 1]))
+    pictures = pictures_of(data, BOUNDS)
+    assert isinstance(pictures, kind)
+    x = data.x[0]
+    made = [
+        pictures.of_input(x, "an <input>"),
+        pictures.of_change(x + 0.1, x, 2.0, "a <change>"),
+        pictures.of_map(x - 0.5, 1.0, x, "a <map>"),
+    ]
+    for markup, words in zip(made, ("input", "change", "map"), strict=True):
+        if kind is Nothing:
+            assert markup == ""
+        else:
+            assert f"&lt;{words}&gt;" in markup and f"<{words}>" not in markup
+
+
+def test_tokens_have_no_picture() -> None:
+    data = Dataset(torch.tensor([[1, 2, 3]]), torch.tensor([0]))
+    assert isinstance(pictures_of(data, BOUNDS), Nothing)
+
+
+def test_a_small_picture_is_kept_exactly() -> None:
+    x = torch.arange(16.0).reshape(1, 4, 4) / 15
+    got = pixels(Images(BOUNDS).of_input(x, "x"))
+    assert np.array_equal(got, (x[0].numpy() * 255).round().astype(np.uint8))
+
+
+def test_the_range_is_that_of_the_bounds() -> None:
+    x = torch.tensor([[[-1.0, 0.0], [1.0, 3.0]]])
+    assert pixels(Images((-1.0, 1.0)).of_input(x, "x")).tolist() == [[0, 128], [255, 255]]
+
+
+def test_no_change_is_grey_and_a_change_is_amplified() -> None:
+    x = torch.full((1, 1, 3), 0.4)
+    z = x + torch.tensor([0.0, 0.05, -0.05])
+    got = pixels(Images(BOUNDS).of_change(z, x, 5.0, "x"))[0].tolist()
+    assert got == [128, 191, 64]  # 0.5, 0.75 and 0.25 of 255, rounded
+
+
+@pytest.mark.parametrize("side", [65, 224, 3000])
+def test_a_large_picture_is_bounded(side: int) -> None:
+    x = torch.linspace(0, 1, 3 * side * side).reshape(3, side, side)
+    markup = Images(BOUNDS).of_input(x, "x")
+    assert max(pixels(markup).shape) <= LARGEST_SIDE
+    assert len(markup) < 60_000
+
+
+def test_a_map_is_orange_for_and_purple_against() -> None:
+    values = torch.tensor([[[1.0, 0.0, -1.0]]])
+    for_, silent, against = pixels(Images(BOUNDS).of_map(values, 1.0, values, "x"))[0].tolist()
+    assert for_[0] > for_[2] and against[2] > against[0]
+    assert min(silent) > 240
+
+
+def test_the_scale_of_maps_is_a_high_quantile() -> None:
+    values = torch.zeros(1, 10, 10)
+    values[0, 0, 0] = 100.0
+    assert map_scale([values]) < 100.0
+    assert map_scale([values + 1]) >= 1.0
+    assert map_scale([]) == 0.0
+
+
+@given(st.floats(1e-9, 10.0), st.floats(0.01, 255.0))
+def test_an_amplified_change_still_fits(change: float, width: float) -> None:
+    factor = amplification(change, width)
+    assert factor >= 1
+    if factor > 1:
+        assert change * factor <= width / 2
+    if change <= width / 2 and factor < 50_000:
+        # The next larger factor is at most two and a half times as large.
+        assert change * factor * 2.5 >= width / 2 * (1 - 1e-12)
+
+
+def test_bars_show_those_that_matter_most_with_their_values() -> None:
+    names = tuple(f"column {k}" for k in range(40))
+    features = tuple(Feature(name) for name in names)
+    x = torch.rand(1, 40, generator=torch.Generator().manual_seed(1))
+    data = Dataset(x, torch.tensor([0]), features=features)
+    values = torch.zeros(40)
+    values[33], values[7] = -2.0, 1.0
+    svg = pictures_of(data, BOUNDS).of_map(values, 2.0, data.x[0], "x")
+    named = re.findall(r">(column \d+) = ([-\d.]+)<", svg)
+    assert [name for name, _ in named[:2]] == ["column 33", "column 7"]
+    assert float(named[0][1]) == pytest.approx(float(data.x[0, 33]), abs=5e-4)
+    assert len(named) == SHOWN
+    assert 'class="against"' in svg and 'class="for"' in svg
+
+
+def test_names_of_columns_are_escaped() -> None:
+    svg = Bars(BOUNDS, ("<b>",)).of_input(torch.tensor([0.5, 0.2]), "x")
+    assert "&lt;b&gt;" in svg and "<b>" not in svg
+
+
+def test_a_long_vector_is_drawn_with_few_points() -> None:
+    x = torch.zeros(100_000)
+    x[50_000] = 1.0
+    svg = Lines(BOUNDS).of_input(x, "x")
+    assert len(svg) < 10_000
+    heights = [float(p.split(",")[1]) for p in re.findall(r'points="([^"]+)"', svg)[0].split()]
+    assert min(heights) == 0.0 and max(heights) == 60.0, "the one peak is seen"
+
+
+def test_a_chart_stays_in_its_frame() -> None:
+    paths = band((0.0, 0.5, 1.0), (1.0, 0.5, 0.0), (0.5, 0.0, 0.0))
+    assert paths["upper"] == f"M0.0,0.0 L{WIDTH / 2:.1f},{HEIGHT / 2:.1f} L{WIDTH:.1f},{HEIGHT:.1f}"
+    for path in paths.values():
+        for x, y in re.findall(r"([\d.]+),([\d.]+)", path):
+            assert 0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT
