@@ -1,20 +1,27 @@
-# Every target creates or reuses .venv by itself, and re-installs when the project's files changed.
+# Every target creates or reuses .venv by itself, and re-installs when the project's files changed:
+# `demo` what the package needs, the others the tools of development and documentation too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PACKAGE := $(VENV)/.package
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-all mutants check format bench docs clean
 
-$(STAMP): pyproject.toml constraints.txt
+$(PACKAGE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	$(PIP) --editable .
+	touch $(PACKAGE)
+
+$(STAMP): $(PACKAGE)
+	$(PIP) --editable ".[dev,docs]"
 	touch $(STAMP)
 
-demo: $(STAMP) ## audit the shipped models on the shipped data
+demo: $(PACKAGE) ## audit the shipped models on the shipped data
 	@out=audits/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/conjoin audit --out $$out && \
-	echo "Open $$out/report.html in a browser."
+	test -f $$out/report.html && echo "Open $$out/report.html in a browser."
 
 test: $(STAMP) ## the test suite, without the slow tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
@@ -40,7 +47,7 @@ docs: $(STAMP) ## build the documentation; warnings are errors
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 bench: $(STAMP) ## speed and memory against peers, in one run
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchattacks==3.5.1
+	$(PIP) --no-deps torchattacks==3.5.1
 	$(BIN)/python benchmarks/run.py
 
 clean:

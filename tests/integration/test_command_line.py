@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +21,14 @@ from safetensors.torch import load_file
 
 from conjoin import __version__
 from conjoin.core.result import AttackResult, Attribution, Certificate
+from conjoin.report.lock import held
 from conjoin.report.plan import AuditPlan, make_plan, read_plan
 from conjoin.report.produce import audit
 from conjoin.report.schema import Run
 from conjoin.report.workspace import Workspace
 from integration.conftest import SMALL, Command, results
 
-CONJOIN = [sys.executable, "-m", "conjoin.cli.main"]
+CONJOIN = [sys.executable, "-m", "conjoin.cli"]
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -223,6 +225,19 @@ INTERRUPTIBLE = (
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
 
+
+def alone(folder: Path, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, which Ctrl-C can reach."""
+    return subprocess.run(
+        [sys.executable, "-c", INTERRUPTIBLE, *CONJOIN, *map(str, words)],
+        cwd=folder,
+        env={**ALONE, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 # The run waits for the signal by construction: once a unit is finished, a pass goes on for ever,
 # until the file `go` is there.
 PATIENT = """
@@ -299,6 +314,332 @@ def test_ctrl_c_is_answered_and_the_run_goes_on_to_the_same_result(
     audit(plan, Workspace.create(tmp_path / "whole", plan))
     assert results(folder) == results(tmp_path / "whole")
     assert "work" not in {p.name for p in folder.iterdir()}
+
+
+# At every 20th import, from that of the command to the first file, the process forks; the copy gets
+# Ctrl-C there, and how it ended and what it said are written down. It must not reach a next import.
+FORKING = """
+import os, signal, sys
+count, copy, begun = 0, False, False
+
+def hook(event, names):
+    global count, copy, begun
+    if event != "import" or os.path.exists("run"):
+        return
+    if copy:
+        os._exit(99)
+    begun = begun or names[0] == "conjoin.cli.main"
+    count += begun
+    if not begun or count % 20 != 1:
+        return
+    child = os.fork()
+    if child == 0:
+        copy = True
+        said = os.open(f"said-{count}", os.O_CREAT | os.O_WRONLY)
+        os.dup2(said, 1), os.dup2(said, 2)
+        os.kill(os.getpid(), signal.SIGINT)
+        return
+    _, status = os.waitpid(child, 0)
+    with open("codes", "a") as codes:
+        codes.write(f"{count} {os.waitstatus_to_exitcode(status)} {names[0]}\\n")
+
+sys.addaudithook(hook)
+"""
+
+
+def test_ctrl_c_before_there_is_work_is_130_and_one_line_at_any_moment(
+    tmp_path: Path, settings: Path, ridge: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(FORKING)
+    words = ["--plan", settings, "-m", ridge, "-t", "l2:0.1", "--limit", 4, "--out", "run"]
+    done = alone(tmp_path, "audit", *words, PYTHONPATH=str(tmp_path / "site"))
+    assert done.returncode == 0, done.stderr
+    ends = [line.split() for line in (tmp_path / "codes").read_text().splitlines()]
+    assert {code for _, code, _ in ends} == {"130"}, ends
+    for count, _, name in ends:
+        said = (tmp_path / f"said-{count}").read_text()
+        assert said == "conjoin: interrupted\n", (name, said)
+    names = " ".join(name for *_, name in ends)
+    assert len(ends) > 40 and "torch" in names and "conjoin" in names
+
+
+# Code of a model that is interrupted at a place of its own, by construction.
+WHILE = """
+import atexit, os, signal, time
+from torch import nn
+{before}
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(784, 10)
+        nn.init.orthogonal_(self.head.weight, generator=__import__("torch").Generator().manual_seed(0))
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += 1
+        if self.passes == 4:
+{within}
+        return self.head(x.flatten(1))
+
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)
+
+def net():
+{called}
+    return Net().eval()
+"""
+PRESS = "ctrl_c()"
+LOST = "try: ctrl_c()\n{0}except BaseException: pass"
+
+
+@pytest.mark.parametrize(
+    ("before", "called", "within", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", "pass", "pass", "go on"),
+        ("", PRESS, "pass", "go on"),
+        ("", "pass", PRESS, "go on"),
+        ("", "pass", LOST.format(" " * 12), "go on"),
+        ("", "pass", LOST.format(" " * 12) + f"\n            {PRESS}", "conjoin: interrupted"),
+    ],
+    ids=["import", "loading", "pass", "lost in a pass", "lost, then again"],
+)
+def test_ctrl_c_in_the_user_s_own_code_is_130(
+    tmp_path: Path, settings: Path, before: str, called: str, within: str, said: str
+) -> None:
+    code = WHILE.format(before=before, called=f"    {called}", within=f"            {within}")
+    (tmp_path / "pressed.py").write_text(code)
+    words = ["--plan", settings, "-m", "pressed:net", "-t", "linf:0.01", "--limit", 110]
+    done = alone(tmp_path, "audit", *words, "--out", "run")
+    assert done.returncode == 130, done.stderr
+    last = done.stderr.splitlines()[-1]
+    go_on = "conjoin: interrupted; go on with: conjoin audit --resume run"
+    assert last == (go_on if said == "go on" else said), done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run" / "run.json").exists()
+    assert (tmp_path / "run" / "plan.toml").exists()
+
+
+def test_ctrl_c_after_the_end_does_not_change_the_exit_code(tmp_path: Path, settings: Path) -> None:
+    code = WHILE.format(
+        before="atexit.register(lambda: ctrl_c())", called="    pass", within="            pass"
+    )
+    (tmp_path / "pressed.py").write_text(code)
+    words = ["--plan", settings, "-m", "pressed:net", "-t", "linf:0.01", "--limit", 4]
+    done = alone(tmp_path, "audit", *words, "--out", "run")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.endswith("report: run/report.html\n")
+
+
+def test_ctrl_c_in_an_act_is_130(tmp_path: Path, settings: Path) -> None:
+    code = WHILE.format(before="", called="    pass", within=f"            {PRESS}")
+    (tmp_path / "pressed.py").write_text(code)
+    words = ["--plan", settings, "-m", "pressed:net", "-t", "linf:0.01", "--limit", 40]
+    done = alone(tmp_path, "attack", *words, "--out", "made")
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "conjoin: interrupted; what was finished is in made"
+
+
+def test_a_model_that_ends_the_program_while_it_runs_does_not_end_in_0(
+    tmp_path: Path, settings: Path
+) -> None:
+    code = WHILE.format(before="", called="    pass", within="            raise SystemExit(0)")
+    (tmp_path / "pressed.py").write_text(code)
+    words = ["--plan", settings, "-m", "pressed:net", "-t", "linf:0.01", "--limit", 4]
+    done = alone(tmp_path, "audit", *words, "--out", "run")
+    assert done.returncode == 1 and "in forward" in done.stderr
+    said = "RuntimeError: the code of a model or of the data ended with SystemExit(0)"
+    assert done.stderr.splitlines()[-1].startswith(said)
+
+
+@pytest.mark.parametrize(
+    "how", ["typer.Exit(0)", "typer.Abort()", "EOFError()", "BrokenPipeError(32, '')"]
+)
+def test_what_the_parser_takes_for_an_end_is_none_of_the_user_s_code(
+    conjoin: Command, settings: Path, tmp_path: Path, own: Callable[[str], str], how: str
+) -> None:
+    module = own(f"import typer\ndef net():\n    raise {how}\n")
+    with pytest.raises(RuntimeError, match="the code of a model or of the data ended with"):
+        conjoin("audit", "--plan", settings, "-m", f"{module}:net", "--out", "run")
+    assert not (tmp_path / "run").exists()
+
+
+def closed() -> int:
+    """The end to write to of a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+@pytest.mark.parametrize(
+    ("words", "both"),
+    [
+        ("--help", False),
+        ("--version", True),
+        ("models", True),
+        ("schema", False),
+        ("resume", False),
+    ],
+)
+def test_a_reader_that_leaves_does_not_change_the_exit_code(
+    finished: Path, words: str, both: bool
+) -> None:
+    asked = ["audit", "--resume", str(finished)] if words == "resume" else [words]
+    pipe = closed()
+    error = pipe if both else subprocess.PIPE
+    done = subprocess.run(
+        [*CONJOIN, *asked], stdout=pipe, stderr=error, env=ALONE, text=True, check=False
+    )
+    os.close(pipe)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_an_audit_whose_reader_leaves_is_completed(
+    tmp_path: Path, settings: Path, ridge: Path
+) -> None:
+    words = ["--plan", settings, "-m", ridge, "-t", "l2:0.1", "--limit", 4, "--out", "run"]
+    pipe = closed()
+    done = subprocess.run(
+        [*CONJOIN, "audit", *map(str, words)],
+        **{"cwd": tmp_path, "env": ALONE, "stdout": pipe, "stderr": pipe},
+        check=False,
+    )
+    os.close(pipe)
+    assert done.returncode == 0
+    assert (tmp_path / "run" / "run.json").exists() and (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_output_that_cannot_be_written_is_4_and_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*CONJOIN, "schema"],
+            **{"stdout": full, "stderr": subprocess.PIPE, "env": ALONE, "text": True},
+            check=False,
+        )
+    assert done.returncode == 4
+    assert done.stderr.startswith("conjoin: cannot write: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
+# Completion
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("conjoin audit -m ", {"plain", "shortcut", "adversarial", "certified"}),
+        ("conjoin attack --model c", {"certified"}),
+        ("conjoin audit --data fashion", {"fashion_mnist", "fashion_mnist_train"}),
+        ("conjoin certify -t l", {"linf:", "l1:", "l2:"}),
+        ("conjoin au", {"audit"}),
+    ],
+)
+def test_the_shell_is_offered_what_there_is_without_loading_torch(
+    tmp_path: Path, words: str, offered: set[str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, sys\n"
+        "atexit.register(lambda: 'torch' in sys.modules and open('heavy', 'w').close())\n"
+    )
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    place = {"_CONJOIN_COMPLETE": "complete_bash", "PYTHONPATH": str(tmp_path)}
+    done = alone(tmp_path, **asked, **place)
+    assert set(done.stdout.split()) == offered, done.stderr
+    assert not (tmp_path / "heavy").exists()
+
+
+def test_the_script_for_a_shell_is_printed(
+    conjoin: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever shell runs the tests.
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+    done = conjoin("--show-completion")
+    assert done.code == 0 and "_conjoin_completion" in done.out
+
+
+# A folder in use
+
+
+def test_a_folder_in_use_is_refused_and_says_by_whom(
+    conjoin: Command, settings: Path, tmp_path: Path, ridge: Path
+) -> None:
+    folder = tmp_path / "run"
+    words = ["--plan", settings, "-m", ridge, "-t", "l2:0.1", "--limit", 4]
+    with held(folder):
+        Workspace.create(folder, make_plan({}))
+        said = f"{folder} is in use by process {os.getpid()} of "
+        for again in (
+            ["audit", "--resume", folder],
+            ["audit", *words, "--out", folder],
+            ["attack", *words, "--out", folder],
+        ):
+            done = conjoin(*again)
+            assert done.code == 2 and done.line.startswith(said), done.err
+    assert files(folder) == {"plan.toml"}
+
+
+# make
+
+
+STAND_IN = """#!/bin/sh
+echo "$(basename $0) $*" >> log
+case "$*" in
+  "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/conjoin;;
+  "audit --out "*) [ -z "$REPORT" ] || { mkdir -p "$3"; touch "$3/report.html"; }; exit ${CODE:-0};;
+esac
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the project's Makefile where every program is a stand-in that writes down its call."""
+    root = Path(__file__).parents[2]
+    if shutil.which("make") is None or not (root / "Makefile").exists():
+        pytest.skip("no make, or no Makefile beside the tests")
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((root / name).read_bytes())
+    (tmp_path / "stand-in").write_text(STAND_IN)
+    (tmp_path / "stand-in").chmod(0o755)
+
+    def run(target: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "log").write_text("")
+        return subprocess.run(
+            ["make", target, f"PYTHON={tmp_path / 'stand-in'}"],
+            **{"cwd": tmp_path, "capture_output": True, "text": True},
+            env={**os.environ, **environment},
+            check=False,
+        )
+
+    return run
+
+
+def installed(folder: Path) -> list[str]:
+    lines = (folder / "log").read_text().splitlines()
+    return [line.split("--editable ")[1] for line in lines if " pip install " in line]
+
+
+@pytest.mark.parametrize("order", [("demo", "test"), ("test", "demo")])
+def test_make_demo_installs_what_the_demo_needs_and_make_test_the_tools(
+    make: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, order: tuple[str, str]
+) -> None:
+    wanted = {"demo": [["."], []], "test": [[".[dev,docs]"], [".", ".[dev,docs]"]]}
+    for target in order:
+        assert make(target, REPORT="1").returncode == 0
+        assert installed(tmp_path) == wanted[target][order[0] == "test"], target
+        assert make(target, REPORT="1").returncode == 0
+        assert installed(tmp_path) == [], "it is reused"
+
+
+@pytest.mark.parametrize(
+    ("code", "report", "announced"), [("0", "1", True), ("130", "", False), ("0", "", False)]
+)
+def test_make_demo_announces_a_report_only_where_there_is_one(
+    make: Callable[..., subprocess.CompletedProcess[str]], code: str, report: str, announced: bool
+) -> None:
+    done = make("demo", CODE=code, REPORT=report)
+    assert ("in a browser" in done.stdout) == announced
+    assert (done.returncode == 0) == announced
 
 
 def test_bad_input_is_one_line_and_no_traceback_in_a_real_process(tmp_path: Path) -> None:

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from conjoin import __version__
+from conjoin.cli.completion import norms, shipped_data, shipped_models
 from conjoin.cli.manners import settle
-from conjoin.errors import ConjoinError, PostconditionError
+from conjoin.cli.outcome import EXIT_CODES, InterruptedWorkError, outcome, working
 
-EXIT_CODES = """\
-Exit codes: 0 done; 1 a defect of this program or of your own code; 2 bad input (one line says what
-was expected, what came and how to mend it); 3 a method broke its contract, or an attack contradicted
-a certificate; 4 the results could not be written (go on with --resume); 130 interrupted (go on with
---resume)."""
-
-_CANNOT_WRITE = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM),
-    *(errno.EEXIST, errno.ENOTDIR),
-)
+if TYPE_CHECKING:
+    from conjoin.report.workspace import Workspace
 
 app = typer.Typer(
     name="conjoin",
     help="Does a trained classifier deserve trust? Explain it, attack it, prove how far it holds.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -43,16 +35,19 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A shipped model, a model card (.json), or module:callable; repeatable.",
+        help="A shipped model, a model card (.json), a .pt2 (torch.export), a folder of Hugging "
+        "Face (safetensors), or 'module:callable?argument=value'; repeatable.",
         show_default="the four shipped models",
+        autocompletion=shipped_models,
     ),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
         help="marked_fashion_mnist[:RATE], fashion_mnist, a folder of IDX files or of images by "
-        "class, a .npz, a .parquet, or module:callable.",
+        "class, a .npz, a .parquet, or 'module:callable?argument=value'.",
         show_default="marked_fashion_mnist",
+        autocompletion=shipped_data,
     ),
 ]
 Threats = Annotated[
@@ -62,6 +57,7 @@ Threats = Annotated[
         "-t",
         help="NORM:EPS in input units, e.g. linf:8/255, l2:0.5, l1:10; repeatable.",
         show_default="linf:0.05, l2:0.5",
+        autocompletion=norms,
     ),
 ]
 Limit = Annotated[
@@ -84,37 +80,7 @@ Examples:  conjoin {0}   |   conjoin {0} -m plain -t linf:8/255 --limit 100
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     settle()  # before anything loads torch
-    try:
-        app(prog_name="conjoin", standalone_mode=False)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        _fail("interrupted", 130)
-    except PostconditionError as error:
-        _fail(str(error), 3)
-    except ConjoinError as error:
-        _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing that was finished is lost", 130)
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        place = f" {error.filename}" if error.filename else ""
-        _fail(f"cannot write{place}: {error.strerror}; mend that, then go on with --resume", 4)
-    except Exception as error:
-        usage = getattr(error, "format_message", None)  # the parser's own errors
-        if usage is None:
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, of many lines
-            sys.stderr.write(f"{usage()}\n")
-            sys.exit(2)
-        _fail(f"{usage()} (see conjoin --help)", 2)
-
-
-def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"conjoin: {' '.join(message.split())}\n")
-    sys.stderr.flush()
-    os._exit(code) if code == 130 else sys.exit(code)
+    sys.exit(outcome(lambda: app(prog_name="conjoin", standalone_mode=False)))
 
 
 def _settings(
@@ -161,34 +127,46 @@ def audit(
     batch_size: BatchSize = 128,
 ) -> None:
     """Audit models: how robust, what they look at, whether to believe it. Writes a report."""
-    from conjoin.cli.progress import progress
     from conjoin.errors import PlanError
-    from conjoin.report.produce import audit as carry_out
+    from conjoin.report.lock import held
     from conjoin.report.workspace import Workspace
 
-    if resume is not None:
-        if any(x is not None for x in (model, data, threat, limit, seed, out, plan)):
-            raise PlanError("--resume goes on with the folder's own plan; give no other options")
-        sys.path.insert(0, os.getcwd())
-        workspace, settled = Workspace.resume(resume)
-        if workspace.finished:
-            _say(f"the run is complete; its report is {resume / 'report.html'}")
-            return
-    else:
+    if resume is None:
         settled = _settings(plan, model, data, threat, limit, seed)
-        workspace = Workspace.create(out or _new_folder("audit"), settled)
-    with progress() as observe:
-        try:
-            report = carry_out(settled, workspace, batch_size=batch_size, observe=observe)
-        except KeyboardInterrupt:
-            _fail(f"interrupted; go on with: conjoin audit --resume {workspace.folder}", 130)
+        folder = out or _new_folder("audit")
+    elif any(x is not None for x in (model, data, threat, limit, seed, out, plan)):
+        raise PlanError("--resume goes on with the folder's own plan; give no other options")
+    else:
+        sys.path.insert(0, os.getcwd())
+        folder = resume
+        settled = Workspace.resume(folder)[1]
+        if Workspace(folder).finished:
+            _say(f"the run is complete; its report is {folder / 'report.html'}")
             return
-        except Exception:
-            if resume is None:
-                workspace.abandon()
-            raise
-    _show_summary(workspace.folder)
-    _say(f"report: {report}")
+    from conjoin.report import produce  # noqa: F401 - what takes long, before there is work to lose
+
+    with held(folder):
+        if resume is None:
+            Workspace.create(folder, settled)
+        _carry_out(settled, Workspace(folder), batch_size, new=resume is None)
+    _show_summary(folder)
+    _say(f"report: {folder / 'report.html'}")
+
+
+def _carry_out(settled: Any, workspace: Workspace, batch_size: int, *, new: bool) -> None:
+    """Do the work in the folder; what was refused before it began leaves nothing behind."""
+    from conjoin.report.produce import audit as carry_out
+
+    folder = shlex.quote(str(workspace.folder))
+    try:
+        with working(f"go on with: conjoin audit --resume {folder}") as observe:
+            carry_out(settled, workspace, batch_size=batch_size, observe=observe)
+    except InterruptedWorkError:
+        raise
+    except Exception:
+        if new:
+            workspace.abandon()
+        raise
 
 
 def _show_summary(folder: Path) -> None:
@@ -215,11 +193,10 @@ def _show_summary(folder: Path) -> None:
             for t in m.threats
         ]
         table.add_row(*cells, standing.verdict)
-    console = _console()
-    console.print(table)
+    _console().print(table)
     for finding in run.findings:
         if finding.severity == "alarm":
-            console.print(f"! {finding.sentence}", markup=False, highlight=False)
+            _console().print(f"! {finding.sentence}", markup=False, highlight=False)
 
 
 def _console() -> Console:
@@ -228,12 +205,11 @@ def _console() -> Console:
 
 
 def _act(name: str, settled: Any, out: Path | None, batch_size: int) -> None:
-    from conjoin.cli.progress import progress
     from conjoin.report.acts import ACTS, perform
+    from conjoin.report.lock import held
 
     folder = out or _new_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with progress() as observe:
+    with held(folder), working(f"what was finished is in {folder}") as observe:
         lines = perform(ACTS[name], settled, folder, batch_size, observe)
     table = Table("model", "setting", "result", "evidence", "file")
     for line in lines:

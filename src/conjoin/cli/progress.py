@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,18 @@ QUIET_SECONDS = 10.0  # between plain lines
 
 
 @contextmanager
-def progress() -> Iterator[Observer]:
-    """Yield an observer that shows what it is told on standard error."""
-    if sys.stderr.isatty():
-        yield from _bar()
-    else:
-        yield from _lines()
+def progress(check: Callable[[], None]) -> Iterator[Observer]:
+    """Yield an observer that shows what it is told on standard error; it calls ``check`` first."""
+    with _bar() if sys.stderr.isatty() else _lines() as show:
+
+        def observe(event: Event) -> None:
+            check()
+            show(event)
+
+        yield observe
 
 
+@contextmanager
 def _bar() -> Iterator[Observer]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,6 +46,7 @@ def _bar() -> Iterator[Observer]:
         yield observe
 
 
+@contextmanager
 def _lines() -> Iterator[Observer]:
     start = last = time.monotonic()
 

@@ -2,16 +2,18 @@
 
 A card is a JSON file that lists the layers, names a safetensors file of weights with its SHA-256,
 and states the inputs the model expects, its classes, how it was trained and what was measured.
-Anything that this small language cannot say is loaded from the user's own ``module:callable``.
+Anything that this small language cannot say is loaded from the user's own ``module:callable``. Sizes
+are held against the inputs and against the weights before any memory is asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +22,10 @@ from torch import nn
 from conjoin.core.result import load_tensors
 from conjoin.errors import ModelError
 from conjoin.nn import MinMax, Normalise
+
+LARGEST = 2**30  # numbers in one activation of one example: 4 GiB
+Size = Annotated[int, Field(gt=0, lt=2**31)]
+Shape = tuple[int, ...]
 
 
 class _Strict(BaseModel):
@@ -30,26 +36,41 @@ class ConvLayer(_Strict):
     """A two-dimensional convolution with zero padding."""
 
     kind: Literal["conv"]
-    inputs: int = Field(gt=0)
-    outputs: int = Field(gt=0)
-    kernel: int = Field(gt=0)
-    stride: int = Field(default=1, gt=0)
-    padding: int = Field(default=0, ge=0)
+    inputs: Size
+    outputs: Size
+    kernel: Size
+    stride: Size = 1
+    padding: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    def after(self, shape: Shape) -> Shape | None:
+        """Return the shape that one of this shape becomes; nothing if it does not fit."""
+        if len(shape) != 3 or shape[0] != self.inputs:
+            return None
+        padded = [side + 2 * self.padding - self.kernel for side in shape[1:]]
+        return self.outputs, *(room // self.stride + 1 for room in padded)
 
 
 class LinearLayer(_Strict):
     """A fully connected layer."""
 
     kind: Literal["linear"]
-    inputs: int = Field(gt=0)
-    outputs: int = Field(gt=0)
+    inputs: Size
+    outputs: Size
+
+    def after(self, shape: Shape) -> Shape | None:
+        """Return the shape that one of this shape becomes; nothing if it does not fit."""
+        return (*shape[:-1], self.outputs) if shape[-1:] == (self.inputs,) else None
 
 
 class PoolLayer(_Strict):
     """An average pool over disjoint squares."""
 
     kind: Literal["avgpool"]
-    size: int = Field(gt=0)
+    size: Size
+
+    def after(self, shape: Shape) -> Shape | None:
+        """Return the shape that one of this shape becomes; nothing if it does not fit."""
+        return (*shape[:-2], *(side // self.size for side in shape[-2:])) if shape[2:] else None
 
 
 class NormaliseLayer(_Strict):
@@ -59,11 +80,19 @@ class NormaliseLayer(_Strict):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def after(self, shape: Shape) -> Shape | None:
+        """Return the shape that one of this shape becomes; nothing if it does not fit."""
+        return shape if len(self.mean) in {1, *shape[:1]} else None
+
 
 class PlainLayer(_Strict):
     """A layer without parameters."""
 
     kind: Literal["relu", "minmax", "flatten"]
+
+    def after(self, shape: Shape) -> Shape:
+        """Return the shape that one of this shape becomes."""
+        return (math.prod(shape),) if self.kind == "flatten" else shape
 
 
 Layer = ConvLayer | LinearLayer | PoolLayer | NormaliseLayer | PlainLayer
@@ -72,7 +101,7 @@ Layer = ConvLayer | LinearLayer | PoolLayer | NormaliseLayer | PlainLayer
 class Inputs(_Strict):
     """What the model expects of one input."""
 
-    shape: tuple[int, ...]
+    shape: tuple[Size, ...]
     low: float = 0.0
     high: float = 1.0
 
@@ -90,7 +119,7 @@ class Card(_Strict):
     card_schema: Literal[1] = 1
     name: str = Field(pattern=r"^\w[\w.-]*$")  # becomes part of file names
     summary: str = ""
-    layers: tuple[Layer, ...] = Field(min_length=1)
+    layers: tuple[Annotated[Layer, Field(discriminator="kind")], ...] = Field(min_length=1)
     inputs: Inputs
     classes: tuple[str, ...] = ()
     weights: Weights
@@ -137,6 +166,35 @@ def read_card(path: Path | str) -> Card:
         raise ModelError(f"{path} is no readable model card: {error}") from error
 
 
+def _check_sizes(card: Card, stored: Mapping[str, Shape], path: Path, file: Path) -> None:
+    """Refuse layers that do not fit the inputs, each other, what memory holds, or the weights.
+
+    Nothing of their size is made here: shapes are followed as numbers, weights on the meta device.
+    """
+    shape: Shape = card.inputs.shape
+    for place, layer in enumerate(card.layers):
+        before, after = shape, layer.after(shape)
+        if after is None or min(after, default=1) < 1:
+            raise ModelError(f"{path}: layer {place} ({layer}) does not take inputs {before}")
+        shape = after
+        if math.prod(shape) > LARGEST:
+            raise ModelError(
+                f"{path}: layer {place} ({layer}) makes {shape} of {before}, more than {LARGEST} "
+                "numbers of one example; check its sizes"
+            )
+    try:
+        with torch.device("meta"):
+            wanted = {n: tuple(t.shape) for n, t in build(card.layers).state_dict().items()}
+    except RuntimeError as error:  # more than 64 bits can count
+        raise ModelError(f"{path} has layers of an impossible size: {error}") from error
+    odd = sorted(n for n in {*wanted, *stored} if wanted.get(n) != stored.get(n))
+    if odd:
+        raise ModelError(
+            f"{file} does not fit the layers of {path}: {odd[0]} is {stored.get(odd[0], 'missing')}, "
+            f"expected {wanted.get(odd[0], 'no such weight')} ({len(odd)} differ in all)"
+        )
+
+
 def load(path: Path | str) -> tuple[nn.Sequential, Card]:
     """Load the network of a card and verify its weights by their SHA-256.
 
@@ -156,9 +214,7 @@ def load(path: Path | str) -> tuple[nn.Sequential, Card]:
             f"{file} has SHA-256 {found}; the card promises {card.weights.sha256}. The weights are "
             "not those the card describes: fetch both again"
         )
+    _check_sizes(card, {name: tuple(t.shape) for name, t in tensors.items()}, path, file)
     network = build(card.layers)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelError(f"{file} does not fit the layers of {path}: {error}") from error
+    network.load_state_dict(tensors)
     return network.eval(), card

@@ -24,8 +24,9 @@ from conjoin.attacks import PGD, WorstOf
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.quantity import log_likelihood
 from conjoin.errors import PlanError
+from conjoin.report.names import NORMS
 
-THREATS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
+THREATS: dict[str, type[Ball]] = dict(zip(NORMS, (Linf, L2, L1), strict=True))
 Certifier = Literal["lipschitz", "interval"]
 Explanation = Literal["saliency", "gradient_times_input", "integrated_gradients", "smoothgrad"]
 Positive = Annotated[int, Field(gt=0)]
@@ -78,8 +79,10 @@ class AuditPlan(_Section):
     """A complete audit.
 
     Attributes:
-        models: Names of shipped models, ``module:callable``, or paths of model cards.
-        data: A shipped data set, a path, or ``module:callable``; see ``conjoin audit --help``.
+        models: Names of shipped models, ``module:callable?argument=value``, or paths: of model
+            cards, of ``.pt2`` files, of folders of the Hugging Face layout.
+        data: A shipped data set, a path, or ``module:callable?argument=value``; see
+            ``conjoin audit --help``.
         threats: Such as ``linf:8/255``; eps is in the model's input units.
         limit: Examples audited, drawn with the seed; 0 for all.
         reach: How far the curves go, as a multiple of each threat's eps.
@@ -112,7 +115,7 @@ class AuditPlan(_Section):
     def _threats_parse(cls, threats: tuple[str, ...]) -> tuple[str, ...]:
         for text in threats:
             parse_threat(text)
-        return threats
+        return tuple(text.lower() for text in threats)
 
     @model_validator(mode="after")
     def _consistent(self) -> AuditPlan:
@@ -152,12 +155,12 @@ def parse_number(text: str) -> float:
 
 
 def parse_threat(text: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Ball:
-    """Read a threat such as ``linf:8/255``.
+    """Read a threat such as ``linf:8/255``, in small or capital letters.
 
     Raises:
         PlanError: If norm or radius is not understood.
     """
-    norm, colon, radius = text.partition(":")
+    norm, colon, radius = text.lower().partition(":")
     if not colon or norm not in THREATS:
         raise PlanError(
             f"{text!r} is no threat; expected NORM:EPS with one of {', '.join(THREATS)}, "
@@ -196,4 +199,5 @@ def make_plan(settings: dict[str, Any], origin: str = "the plan") -> AuditPlan:
         place = ".".join(map(str, first["loc"])) or "plan"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         got = f"; got {first['input']!r}" if first["type"] not in ("value_error", "missing") else ""
-        raise PlanError(f"{origin}: {place}: {first['msg']}{got}{more}") from error
+        said = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+        raise PlanError(f"{origin}: {place}: {said}{got}{more}") from error

@@ -1,17 +1,16 @@
 """From the words of a plan to models and data.
 
-A model is the name of a shipped one, the path of a model card (JSON beside safetensors), or
-``module:callable`` returning a ``torch.nn.Module``. Data is a shipped set, a path, or
-``module:callable`` returning a :class:`Dataset` or (inputs, labels).
+A model is the name of a shipped one, the path of a model card (JSON beside safetensors), of a ``.pt2``
+(``torch.export``) or of a folder of the Hugging Face layout, or ``module:callable?argument=value``
+returning a ``torch.nn.Module`` or what :func:`conjoin.wrap` makes of one. Data is a shipped set, a
+path, or such a call returning a :class:`Dataset` or (inputs, labels).
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +18,18 @@ import torch
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Model
 from conjoin.core.random import Streams
+from conjoin.core.result import load_tensors
 from conjoin.data import fashion_mnist, idx_folder, image_folder, marked, npz, parquet
 from conjoin.data.files import from_arrays
 from conjoin.errors import DataError, ModelError, PlanError
 from conjoin.models import card as cards
-from conjoin.models import zoo
+from conjoin.models import exported, hub, zoo
 from conjoin.models.torch import TorchModel
 from conjoin.models.wrap import wrap
+from conjoin.report.calls import call, is_call, title
+from conjoin.report.names import SHIPPED_DATA
 from conjoin.report.plan import parse_number
 
-SHIPPED_DATA = {
-    "fashion_mnist": "1,000 test images of Fashion-MNIST",
-    "fashion_mnist_train": "2,000 training images of Fashion-MNIST",
-    "marked_fashion_mnist": "the test images with a mark that tells the class of 95 % "
-    "(marked_fashion_mnist:0.5 for another rate)",
-}
 DEFAULT_RATE = 0.95
 
 
@@ -66,17 +62,8 @@ def load_subject(text: str) -> Subject:
     """
     if text in zoo.NAMES:
         return _from_card(zoo.shipped(text), zoo.card(text))
-    if _is_callable(text):
-        made = _call(text, ModelError)
-        notes: tuple[str, ...] = ()
-        if isinstance(made, torch.nn.Module) and made.training:
-            notes = (
-                "it was delivered in training mode and audited in evaluation mode; whoever deploys "
-                "it must call model.eval()",
-            )
-        ready = isinstance(made, Model) and not isinstance(made, torch.nn.Module)  # e.g. a bridge
-        model = made if ready else wrap(made)
-        return Subject(text.rsplit(":", maxsplit=1)[-1], model, f"from {text}", notes=notes)
+    if is_call(text):
+        return _called(text)
     path = Path(text)
     if path.suffix == ".json":
         network, card = cards.load(path)
@@ -84,16 +71,38 @@ def load_subject(text: str) -> Subject:
     if not path.exists():
         raise ModelError(
             f"no model {text!r}; expected a shipped one ({', '.join(zoo.NAMES)}), a model card "
-            "(.json beside its .safetensors), or module:callable"
+            "(.json beside its .safetensors), a .pt2 of torch.export, a folder of Hugging Face, or "
+            "module:callable"
         )
-    from conjoin.core.result import load_tensors
-
+    if path.suffix == ".pt2":
+        return Subject(_name(path.stem), TorchModel(exported.load(path)), f"exported, from {path}")
+    if path.is_dir():
+        found = hub.load(path)
+        name = _name(path.resolve().name)
+        return Subject(name, found.model, found.summary, found.shape, notes=found.notes)
     load_tensors(path)  # refuses pickles and broken files with their own message
     raise ModelError(
         f"{path} holds weights without the layers they belong to; give the model card "
         f"({path.with_suffix('.json').name}) or module:callable that builds the network and loads "
         "them (docs: own-model)"
     )
+
+
+def _called(text: str) -> Subject:
+    made = call(text, ModelError)
+    notes: tuple[str, ...] = ()
+    if isinstance(made, torch.nn.Module) and made.training:
+        notes = (
+            "it was delivered in training mode and audited in evaluation mode; whoever deploys "
+            "it must call model.eval()",
+        )
+    ready = isinstance(made, Model) and not isinstance(made, torch.nn.Module)  # e.g. a bridge
+    return Subject(title(text), made if ready else wrap(made), f"from {text}", notes=notes)
+
+
+def _name(text: str) -> str:
+    """Return a name as one that can be part of a file's."""
+    return re.sub(r"[^\w.=+-]+", "_", text)[:80] or "model"
 
 
 def _from_card(model: TorchModel, card: cards.Card) -> Subject:
@@ -113,8 +122,8 @@ def load_data(text: str) -> Dataset:
         return marked(fashion_mnist("test"), parse_number(rate) if rate else DEFAULT_RATE)
     if text in ("fashion_mnist", "fashion_mnist_train"):
         return fashion_mnist("train" if text.endswith("train") else "test")
-    if _is_callable(text):
-        return _as_dataset(_call(text, DataError), text)
+    if is_call(text):
+        return _as_dataset(call(text, DataError), text)
     path = Path(text)
     if path.is_dir():
         idx = any(path.glob("*-images*idx3*"))
@@ -138,34 +147,6 @@ def _as_dataset(made: object, origin: str) -> Dataset:
         return from_arrays(x, y, name=origin)
     raise DataError(
         f"{origin} returned a {type(made).__name__}; expected a conjoin.Dataset or (inputs, labels)"
-    )
-
-
-def _is_callable(text: str) -> bool:
-    module, colon, name = text.partition(":")
-    return bool(colon) and name.isidentifier() and all(p.isidentifier() for p in module.split("."))
-
-
-def _call(text: str, error: type[DataError | ModelError]) -> Any:
-    module, _, name = text.partition(":")
-    try:
-        made = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as cause:
-        raise error(
-            f"no module {cause.name!r} for {text!r}; is its folder on PYTHONPATH?"
-        ) from cause
-    except AttributeError as cause:
-        raise error(f"module {module!r} has no {name!r}") from cause
-    if not callable(made) or (inspect.signature(made).parameters and _needs_arguments(made)):
-        raise error(f"{text} must be callable without arguments; got {made!r}")
-    return made()
-
-
-def _needs_arguments(made: Any) -> bool:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(
-        p.default is p.empty and p.kind in kinds
-        for p in inspect.signature(made).parameters.values()
     )
 
 

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from conjoin.core.result import load_tensors, replace_file, save_tensors
 from conjoin.errors import DataError, PlanError
+from conjoin.report.lock import LOCK
 from conjoin.report.plan import AuditPlan, make_plan, read_plan
 
+_UNWRITTEN = ".plan.toml.*"  # what a writer that is killed leaves of the plan
 Unit = Callable[[], Mapping[str, Tensor]]
 
 
@@ -30,17 +32,23 @@ class Workspace:
 
     @classmethod
     def create(cls, folder: Path, plan: AuditPlan) -> Workspace:
-        """Start a run in a new or empty folder, and write its plan.
+        """Start a run in a folder that is new, empty, or left before its plan was written.
 
         Raises:
-            PlanError: If the folder holds something already.
+            PlanError: If it is a file, or holds something already.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not folder.is_dir():
+            raise PlanError(f"{folder} is a file; expected a folder: give another --out")
+        if (folder / "plan.toml").is_file():
             raise PlanError(
                 f"{folder} is not empty; go on with what it holds by --resume {folder}, or give "
                 "another --out"
             )
+        if folder.exists() and not _begun_only(folder):
+            raise PlanError(f"{folder} is not empty, and is no run folder; give another --out")
         folder.mkdir(parents=True, exist_ok=True)
+        for rest in folder.glob(_UNWRITTEN):
+            rest.unlink()
         write_text(folder / "plan.toml", plan.to_toml())
         return cls(folder)
 
@@ -49,9 +57,14 @@ class Workspace:
         """Open a run folder and read its plan.
 
         Raises:
-            PlanError: If it is no run folder.
+            PlanError: If it is no run folder, or one in which nothing was begun.
         """
         file = folder / "plan.toml"
+        if folder.is_dir() and not file.is_file() and _begun_only(folder):
+            raise PlanError(
+                f"nothing was begun in {folder}: it holds no plan; start again, with the options "
+                f"of before and --out {folder}"
+            )
         if not file.is_file():
             raise PlanError(f"{folder} is no run folder: it has no plan.toml")
         return cls(folder), make_plan(read_plan(file), str(file))
@@ -101,6 +114,12 @@ class Workspace:
     def tidy(self) -> None:
         """Remove the work files of a finished run."""
         shutil.rmtree(self.folder / "work", ignore_errors=True)
+
+
+def _begun_only(folder: Path) -> bool:
+    """Tell whether a folder holds at most what a run leaves that is stopped before its plan."""
+    left = {folder / LOCK, *folder.glob(_UNWRITTEN)}
+    return all(path in left for path in folder.iterdir())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from conjoin.errors import DataError, ModelError
-from conjoin.models.card import Card, build, load, read_card
+from conjoin.models import card as card_module
+from conjoin.models.card import Card, Layer, build, load, read_card
 from conjoin.nn import MinMax
 from conjoin.nn.initialise import initialise
 
@@ -174,6 +175,51 @@ def test_a_card_that_is_not_of_the_schema_is_refused_at_its_place(
     folder: Path, change: Callable[[dict[str, Any]], object], place: str
 ) -> None:
     with pytest.raises(ModelError, match=f"no valid model card: {place}"):
+        load(altered(folder, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda card: card["layers"][6].update(outputs=2**29), r"6\.bias is \(3,\), expected"),
+        (lambda card: card["layers"][6].update(outputs=2**31), r"layers\.6.*less than 2147483648"),
+        (
+            lambda card: card["layers"][1].update(padding=2**20),
+            r"layer 1 .* makes \(4, 1048579, 1048579\) of \(1, 8, 8\), more than",
+        ),
+        (
+            lambda card: card["layers"][1].update(outputs=2**31 - 1, kernel=2**20, padding=2**20),
+            "layer 1 .* more than 1073741824 numbers",
+        ),
+        (
+            lambda card: card["layers"][1].update(kernel=99),
+            r"layer 1 .* does not take .*\(1, 8, 8\)",
+        ),
+        (lambda card: card["layers"][3].update(size=5), r"layer 3 .* does not take .*\(4, 4, 4\)"),
+        (lambda card: card["layers"][6].update(inputs=17), r"layer 6 .* does not take .*\(16,\)"),
+        (lambda card: card["inputs"].update(shape=[3, 8, 8]), r"layer 1 .*does not take"),
+        (lambda card: card["inputs"].update(shape=[1, 2**30, 2**30]), "layer 0 .* more than"),
+        (
+            lambda card: card.update(
+                inputs={"shape": [2**30]},
+                layers=[{"kind": "linear", "inputs": 2**30, "outputs": 2**30}] * 2,
+            ),
+            "does not fit the layers|impossible size",
+        ),
+    ],
+)
+def test_absurd_sizes_are_refused_before_memory_is_asked_for(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict[str, Any]], object],
+    words: str,
+) -> None:
+    def made(layers: tuple[Layer, ...]) -> nn.Sequential:
+        assert torch.empty(0).device.type == "meta", "memory is asked for"
+        return build(layers)
+
+    monkeypatch.setattr(card_module, "build", made)
+    with pytest.raises(ModelError, match=words):
         load(altered(folder, change))
 
 

@@ -70,17 +70,38 @@ def test_numbers_that_are_not_finite_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "eps"), [("linf:8/255", Linf, 8 / 255), ("l2:0.5", L2, 0.5), ("l1:10", L1, 10)]
+    ("text", "kind", "eps"),
+    [
+        ("linf:8/255", Linf, 8 / 255),
+        ("l2:0.5", L2, 0.5),
+        ("l1:10", L1, 10),
+        ("L2:0.5", L2, 0.5),
+        ("Linf:1E-3", Linf, 0.001),
+    ],
 )
 def test_a_threat_is_norm_and_radius(text: str, kind: type, eps: float) -> None:
     found = parse_threat(text, (-1.0, 2.0))
     assert type(found) is kind and found.eps == eps and found.bounds == (-1.0, 2.0)
 
 
-@pytest.mark.parametrize("text", ["linf", "0.1", "l3:0.1", "LINF:0.1", "l2 0.5", "", ":0.1"])
+@pytest.mark.parametrize("text", ["linf", "0.1", "l3:0.1", "l2 0.5", "", ":0.1"])
 def test_a_threat_that_is_not_understood_names_what_is(text: str) -> None:
     with pytest.raises(PlanError, match="linf:8/255"):
         parse_threat(text)
+
+
+def test_a_threat_in_capitals_is_the_same_threat() -> None:
+    assert make_plan({"threats": ["L2:0.5"]}) == make_plan({"threats": ["l2:0.5"]})
+    with pytest.raises(PlanError, match="threats repeat themselves"):
+        make_plan({"threats": ["L2:0.5", "l2:0.5"]})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"threats": ["l3:1"]}, {"bounds": [1.0, 0.0]}, {"models": ["plain", "plain"]}]
+)
+def test_our_own_words_come_without_a_prefix(settings: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match=r"^the plan: (threats: '|plan: bounds|plan: models)"):
+        make_plan(settings)
 
 
 @pytest.mark.parametrize(

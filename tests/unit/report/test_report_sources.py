@@ -10,10 +10,16 @@ import pytest
 import torch
 from torch import nn
 
+from conjoin import Linf, certify
+from conjoin.certification import Interval, Lipschitz
+from conjoin.cli import completion
 from conjoin.core.dataset import Dataset
 from conjoin.errors import DataError, ModelError, PlanError
+from conjoin.models import zoo
 from conjoin.models.torch import TorchModel
 from conjoin.report.audit import check_deterministic
+from conjoin.report.names import NORMS
+from conjoin.report.plan import parse_threat
 from conjoin.report.sources import (
     Subject,
     check_fit,
@@ -29,7 +35,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of a user's own, importable for one test."""
     name = f"own_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(
-        "import numpy as np, torch\n"
+        "import enum, numpy as np, torch\n"
+        "from pathlib import Path\n"
+        "from typing import Literal\n"
+        "class Size(enum.Enum):\n    SMALL = 'small'\n"
         "def net():\n    return torch.nn.Linear(4, 3)\n"
         "def settled():\n    return torch.nn.Linear(4, 3).eval()\n"
         "def arrays():\n    return np.eye(4, dtype=np.float32), np.array([0, 1, 2, 0])\n"
@@ -37,6 +46,19 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def needs(path):\n    return path\n"
         "def optional(path=None, *, other=1):\n    return torch.nn.Linear(4, 3)\n"
         "number = 3\n"
+        "def typed(depth: int, rate: float = 0.5, *, bias: bool = True, size: Size = Size.SMALL,\n"
+        "          path: Path | None = None, kind: Literal['a', 'b'] = 'a', steps: list[int] = [],\n"
+        "          plain=3, free=None):\n"
+        "    net = torch.nn.Linear(4, 3)\n"
+        "    net.given = depth, rate, bias, size, path, kind, steps, plain, free\n"
+        "    return net\n"
+        "def open_(**options):\n"
+        "    net = torch.nn.Linear(4, 3)\n    net.given = options\n    return net\n"
+        "def first(depth: int, /):\n    return torch.nn.Linear(4, depth)\n"
+        "def odd(device: torch.device = None):\n    return torch.nn.Linear(4, 3)\n"
+        "def leaves():\n    raise SystemExit(0)\n"
+        "def some(count: int = 4):\n"
+        "    return np.eye(count, dtype=np.float32), np.zeros(count, int)\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     return name
@@ -99,8 +121,9 @@ def test_a_callable_gives_a_model_and_its_mode_is_noted(module: str) -> None:
     [
         ("no_such_module_here:net", "no module 'no_such_module_here'.*PYTHONPATH"),
         ("MODULE:gone", "has no 'gone'"),
-        ("MODULE:number", "must be callable without arguments; got 3"),
-        ("MODULE:needs", "must be callable without arguments"),
+        ("MODULE:number", "must be callable; got 3"),
+        ("MODULE:needs", r"missing .*'path'; give what it needs as .*:needs\?path=VALUE"),
+        ("MODULE:leaves", r"leaves called exit\(0\); expected .* returns what it makes"),
         ("MODULE:words", r"expected a torch\.nn\.Module; got str"),
         ("plane", "no model 'plane'; expected a shipped one .plain, shortcut"),
         ("gone.json", r"no file gone\.json; expected a model card"),
@@ -109,6 +132,112 @@ def test_a_callable_gives_a_model_and_its_mode_is_noted(module: str) -> None:
 def test_a_model_that_cannot_be_loaded_says_why(module: str, text: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         load_subject(text.replace("MODULE", module))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "given"),
+    [
+        ("depth=2", "typed-depth=2", (2, 0.5, True, "SMALL", None, "a", [], 3, None)),
+        (
+            "depth=-1&rate=8/255&bias=no&size=small&path=a%26b/c&kind=b&steps=[1,2]&plain=7&free=x",
+            None,
+            (-1, 8 / 255, False, "SMALL", Path("a&b/c"), "b", [1, 2], 7, "x"),
+        ),
+        ("depth=2&free=[0.5]", None, (2, 0.5, True, "SMALL", None, "a", [], 3, [0.5])),
+    ],
+)
+def test_arguments_are_read_by_their_annotations(
+    module: str, arguments: str, name: str | None, given: tuple[object, ...]
+) -> None:
+    found = load_subject(f"{module}:typed?{arguments}")
+    assert isinstance(found.model, TorchModel)
+    made = list(found.model.module.given)
+    made[3] = made[3].name
+    assert tuple(made) == given
+    assert [type(one) for one in made] == [type(one) for one in given]
+    assert found.name == (name or found.name) and "/" not in found.name
+    assert found.summary == f"from {module}:typed?{arguments}"
+
+
+def test_arguments_without_annotations_are_read_as_toml(module: str) -> None:
+    found = load_subject(f"{module}:open_?a=3&b=0.5&c=true&d=word&e=2e")
+    assert isinstance(found.model, TorchModel)
+    assert found.model.module.given == {"a": 3, "b": 0.5, "c": True, "d": "word", "e": "2e"}
+    assert len(load_data(f"{module}:some?count=7")) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("typed", r"missing .*'depth'; give what it needs as .*typed\?depth=VALUE"),
+        ("typed?depth=two", "typed: depth: expected int; got 'two'"),
+        ("typed?depth=1.5", "expected int; got '1.5'"),
+        ("typed?depth=1&rate=much", "rate: expected float; got 'much'"),
+        ("typed?depth=1&bias=maybe", "bias: expected bool; got 'maybe'"),
+        ("typed?depth=1&size=huge", r"size: expected .*Size; got 'huge'"),
+        ("typed?depth=1&dept=2", "no argument 'dept'; did you mean 'depth'"),
+        ("typed?depth=1&zzz=2", "no argument 'zzz'; it takes depth, rate, bias"),
+        ("typed?depth=1&depth=2", "depth is given twice"),
+        ("typed?depth", "expected argument=value after the question mark; got 'depth'"),
+        ("net?depth=1", "no argument 'depth'; it takes none"),
+        ("odd?device=cpu", r"device: a value of type .*device cannot be given as text"),
+        ("first", "missing"),
+    ],
+)
+def test_an_argument_that_does_not_fit_says_why(module: str, text: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        load_subject(f"{module}:{text}")
+
+
+def test_a_module_that_ends_the_program_when_it_is_imported_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit()\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for load, error in ((load_subject, ModelError), (load_data, DataError)):
+        with pytest.raises(error, match=r"leaving:net called exit\(None\)"):
+            load("leaving:net")
+
+
+def test_a_wrapped_model_that_gives_a_dictionary_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dictionaries.py").write_text(
+        "import torch\nfrom conjoin import wrap\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(4, 3)\n"
+        "    def forward(self, x):\n"
+        "        return {'logits': self.layer(x), 'features': x, 'count': len(x)}\n"
+        "def net():\n    return wrap(Net().eval(), outputs=lambda out: out['logits'])\n"
+        "def bare():\n    return Net().eval()\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    found = load_subject("dictionaries:net")
+    check_deterministic(found, rows())
+    for method in (Lipschitz(), Interval()):
+        lower = certify(found.model, rows(), method, Linf(0.01)).lower
+        assert bool(lower.isfinite().all())
+    with pytest.raises(ModelError, match=r"returned a dict; .*wrap\(module, outputs="):
+        check_deterministic(load_subject("dictionaries:bare"), rows())
+
+
+def test_an_exported_network_and_a_folder_are_told_by_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "net.pt2").write_bytes(b"no archive")
+    with pytest.raises(ModelError, match=r"net\.pt2 is no archive of torch\.export"):
+        load_subject(str(tmp_path / "net.pt2"))
+    with pytest.raises(ModelError, match=r"no folder of Hugging Face: no config\.json"):
+        load_subject(str(tmp_path))
+
+
+def test_the_names_that_shells_are_offered_are_those_that_load() -> None:
+    assert sorted(completion.shipped_models("")) == sorted(zoo.NAMES)
+    assert completion.shipped_models("pl") == ["plain"]
+    for name in completion.shipped_data(""):
+        assert len(load_data(name)) > 0
+    assert completion.shipped_data("marked") == ["marked_fashion_mnist"]
+    assert [parse_threat(f"{norm}1").name for norm in completion.norms("")] == list(NORMS)
+    assert completion.norms("L2") == ["l2:"]
 
 
 def test_weights_without_layers_are_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conjoin.core import result
 from conjoin.errors import PlanError
+from conjoin.report.lock import LOCK
 from conjoin.report.plan import AuditPlan, make_plan
 from conjoin.report.workspace import Workspace, write_text
 
@@ -52,14 +53,37 @@ def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(PlanError, match=r"is not empty; .* --resume .* another --out"):
+    with pytest.raises(PlanError, match="is not empty, and is no run folder; give another --out"):
         Workspace.create(tmp_path, AuditPlan())
     assert files(tmp_path) == {"precious.txt"}
-    with pytest.raises(PlanError, match="is not empty"):
+    with pytest.raises(PlanError, match="is a file; expected a folder: give another --out"):
         Workspace.create(tmp_path / "precious.txt", AuditPlan())
 
 
+def test_a_run_folder_is_refused_with_the_word_that_goes_on(space: Workspace) -> None:
+    with pytest.raises(PlanError, match=r"is not empty; .* --resume .* another --out"):
+        Workspace.create(space.folder, AuditPlan())
+
+
+@pytest.mark.parametrize("left", [[], [LOCK], [LOCK, ".plan.toml.x1y2"]])
+def test_a_run_that_was_stopped_before_its_plan_can_be_started_again(
+    tmp_path: Path, left: list[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_text("half")
+    with pytest.raises(PlanError, match=r"nothing was begun in .*start again.*--out"):
+        Workspace.resume(folder)
+    Workspace.create(folder, AuditPlan())
+    assert files(folder) == {"plan.toml", *left} - {".plan.toml.x1y2"}
+    assert Workspace.resume(folder)[1] == AuditPlan()
+
+
 def test_only_a_run_folder_can_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(PlanError, match=r"no run folder: it has no plan\.toml"):
+        Workspace.resume(tmp_path / "gone")
     with pytest.raises(PlanError, match=r"no run folder: it has no plan\.toml"):
         Workspace.resume(tmp_path)
     (tmp_path / "plan.toml").write_text("limit = -3")

@@ -1,0 +1,6 @@
+"""``python -m conjoin.cli`` is the ``conjoin`` command."""
+
+from conjoin.cli.entry import main
+
+if __name__ == "__main__":
+    main()
