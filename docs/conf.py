@@ -36,6 +36,8 @@ nb_execution_timeout = 300
 nb_merge_streams = True
 # The pages call the command as a reader would.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+# A page imports the example that the tests import.
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "tests" / "integration")
 # Pages are small; several threads on a busy machine would mostly wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 logging.getLogger("traitlets").setLevel(logging.WARNING)

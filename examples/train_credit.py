@@ -1,6 +1,6 @@
 """Train a small network on German credit, ask whether protected columns matter, and write its card.
 
-    python examples/train_credit.py /work/shared/data/german_credit OUT
+    python examples/train_credit.py DATA OUT    # DATA: the folder that holds german.data
 
 The data do not ship with the package. The network takes the table in its own units: its first layer
 standardises the columns, so that a threat of half a spread is half a spread, whoever attacks. OUT gets

@@ -13,7 +13,7 @@ Reference: leino2018, equation 1.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
@@ -34,6 +34,7 @@ from conjoin.core.protocols import (
     Sliceable,
 )
 from conjoin.core.quantity import Question, logit
+from conjoin.core.returned import returned, unlike
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.errors import CapabilityError
@@ -76,17 +77,31 @@ class Influence:
 
         Raises:
             CapabilityError: If no gradient reaches a cut, or inputs that are tokens are one.
+            PostconditionError: If the distribution is none, or the quantity gives something else.
         """
         if INPUT in cuts:
             need_floats(batch)
-        asking, seen_at = self.distribution(model, batch, cuts), _Passes(self, model, batch, cuts)
+        asking: object = self.distribution(model, batch, cuts)
+        if not isinstance(asking, Generator):
+            raise unlike(self.distribution, asking, "a generator, a function that yields probes")
+        seen_at = _Passes(self, model, batch, cuts)
         try:
             probes = next(asking)
             while True:
-                probes = asking.send(seen_at(probes))
+                probes = asking.send(seen_at(self._probes(probes)))
         except StopIteration as concluded:
-            estimate: Estimate = concluded.value
-            return estimate
+            if not isinstance(concluded.value, Estimate):
+                raise unlike(self.distribution, concluded.value, "an Estimate", "its end") from None
+            return concluded.value
+
+    def _probes(self, came: object) -> Sequence[Probe]:
+        if (
+            not isinstance(came, Sequence)
+            or not came
+            or any(not isinstance(p, Probe) for p in came)
+        ):
+            raise unlike(self.distribution, came, "probes, some at a time", "what it yields")
+        return came
 
     def ends(self, model: Sliceable, batch: Batch, /) -> Promise | None:
         """Return the ends of the path if the attribution must sum to the change between them."""
@@ -170,7 +185,8 @@ class _Passes:
                     for cut, value in put.items()
                 }
             *at, out = self.model.run(rows, put=put, take=(*self.cuts, self.asks.where.stop))
-            value = self.asks.quantity(out, rows.aim)
+            told: object = self.asks.quantity(out, rows.aim)
+            value = returned(self.asks.quantity, told, (len(out),), out)
             found = gradients(value, tuple(at), keep=keep)
         if not keep:
             value, at = value.detach(), [a.detach() for a in at]

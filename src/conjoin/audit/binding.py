@@ -14,9 +14,10 @@ from uuid import uuid4
 import torch
 from pydantic import ValidationError
 
+from conjoin.audit.lock import LOCK
 from conjoin.audit.plan import Plan
 from conjoin.audit.schema import Run
-from conjoin.audit.store import Local, Store, write_text
+from conjoin.audit.store import ASIDE, Local, Store, write_text
 from conjoin.audit.subject import Subject
 from conjoin.core.dataset import Dataset
 from conjoin.core.run import versions
@@ -51,7 +52,8 @@ def check_place(store: Store) -> None:
         return
     if not store.root.is_dir():
         raise PlanError(f"{store.url} is a file; give a folder")
-    there = sorted(name for name in os.listdir(store.root) if not name.startswith("."))
+    own = LOCK, f".plan.toml{ASIDE}"  # of a run that was killed before it had a plan
+    there = sorted(name for name in os.listdir(store.root) if not name.startswith(own))
     if there and not store.has("plan.toml"):
         raise PlanError(
             f"{store.url} holds {', '.join(there[:3])} and no plan.toml, so it is no folder of an "

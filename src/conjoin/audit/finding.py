@@ -37,7 +37,7 @@ class Verdict(IntEnum):
         return (
             "no better than guessing",
             "do not trust",
-            "too few examples to say",
+            "too little evidence to say",
             "with care",
             "trust within limits",
         )[self]
@@ -102,10 +102,11 @@ class Finding:
 def judge(rulings: Iterable[tuple[str, Ruling]], required: Iterable[str]) -> Verdict:
     """Fold rulings, with the kinds of their findings: the least cap of all.
 
-    *Trust* needs a finding for the model of each required kind as well.
+    *Trust* needs a finding for the model of each required kind as well; of a model of which nothing
+    was found nothing can be said.
     """
     given = list(rulings)
-    least = min((ruling.cap for _, ruling in given), default=Verdict.WITH_CARE)
+    least = min((ruling.cap for _, ruling in given), default=Verdict.TOO_FEW)
     spoken = {kind for kind, ruling in given if ruling.bearing is Bearing.FOR}
     if least is Verdict.TRUST and not spoken.issuperset(required):
         return Verdict.WITH_CARE

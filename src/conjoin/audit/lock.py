@@ -25,7 +25,7 @@ try:
 except ImportError:  # no such lock on this system
     fcntl = None  # type: ignore[assignment]
 
-FILE = ".lock"
+LOCK = ".lock"
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def locked(store: Store) -> Iterator[None]:
         yield
         return
     store.root.mkdir(parents=True, exist_ok=True)
-    path = store.root / FILE
+    path = store.root / LOCK
     handle = _taken(path)
     try:
         os.ftruncate(handle, 0)
@@ -98,4 +98,4 @@ def _said(path: Path) -> str:
         return " by another run"
 
 
-__all__ = ["locked"]
+__all__ = ["LOCK", "locked"]

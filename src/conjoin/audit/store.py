@@ -21,6 +21,8 @@ import fsspec
 
 from conjoin.errors import PlanError
 
+ASIDE = ".unfinished-"  # in the name of what is being written, and in no other's: it is swept away
+
 
 @runtime_checkable
 class Store(Protocol):
@@ -72,7 +74,7 @@ class Local:
         """Write beside the file, flush to the disk, rename."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{ASIDE}")
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -111,10 +113,14 @@ class Local:
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove temporaries: ``.NAME.XXXX``."""
+        """Remove what was written aside."""
         for folder, name in list(_walk(self.root)):
-            if name.startswith(".") and "." in name[1:]:
+            if _aside(name):
                 (folder / name).unlink(missing_ok=True)
+
+
+def _aside(name: str) -> bool:
+    return name.startswith(".") and ASIDE in name
 
 
 def _walk(top: Path) -> Iterator[tuple[Path, str]]:
@@ -154,7 +160,7 @@ class Remote:
         """Write aside, then move."""
         fs, path = self._place(name)
         above = PurePosixPath(path)
-        aside = str(above.parent / f".{above.name}.{uuid4().hex}")
+        aside = str(above.parent / f".{above.name}{ASIDE}{uuid4().hex}")
         fs.makedirs(str(above.parent), exist_ok=True)
         try:
             with fs.open(aside, "wb") as file:
@@ -197,8 +203,7 @@ class Remote:
         """Remove what was written aside."""
         fs, _ = self._place("")
         for name in self._all():
-            last = PurePosixPath(name).name
-            if last.startswith(".") and "." in last[1:]:
+            if _aside(PurePosixPath(name).name):
                 fs.rm_file(self._place(name)[1])
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from conjoin.core.protocols import Batch, Model, Sliceable
 from conjoin.core.quantity import Question
+from conjoin.core.returned import returned
 from conjoin.core.slice import Cut, Slice
 from conjoin.errors import CapabilityError
 from conjoin.typing import Hidden, PerExample
@@ -39,7 +40,7 @@ def outputs_and_gradient(
     with torch.enable_grad():
         leaf = batch.x if keep else batch.x.detach().requires_grad_()
         outputs = model(batch.at(leaf))
-        value = quantity(outputs, batch.aim)
+        value = returned(quantity, quantity(outputs, batch.aim), (len(outputs),), outputs)
         (gradient,) = gradients(value, (leaf,), keep=keep)
     return (outputs, value, gradient) if keep else (outputs.detach(), value.detach(), gradient)
 

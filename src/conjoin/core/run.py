@@ -176,11 +176,14 @@ def certify(
     claims: set[Claim] = set()
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
-        part, lent = threat.rows(rows), batch.copied()
+        part, lent = part_of(threat, rows), batch.copied()
         outputs = outputs_of(meter, lent, run.batch_size)
         clean = asked(quantity, outputs, batch.aim)
         # The driver's own pass serves the certifier too: it costs one pass, not two.
-        bounds = ready(known(model, lent, outputs.clone()), lent, threat.rows(rows), quantity)
+        with modes_kept():
+            bounds = ready(
+                known(model, lent, outputs.clone()), lent, part_of(threat, rows), quantity
+            )
         check_bounds(method, bounds, clean, outputs, quantity.goal)
         check_radius(method, bounds, part, batch.x, quantity.goal)
         claims.add(bounds.claim)
@@ -271,7 +274,8 @@ def score(
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part = explained[rows.to(explained.device)].to(batch.x.device, copy=True)
-        came = metric(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
+        with modes_kept():
+            came = metric(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
         return {"values": check_scores(metric, came, batch.x)}
 
     story = _story("score", metric, seed)
@@ -299,11 +303,17 @@ def predict(
 
 
 def prepared(method: Certifier, model: Model, data: Dataset) -> Certifier:
-    """Let a certifier compute once, for this model, what does not depend on the example."""
+    """Let a certifier compute once, for this model, what does not depend on the example.
+
+    Raises:
+        PlanError: If what it prepares is no certifier.
+    """
     if not meets(method, Preparable):
         return method
     with _untouched(model):
-        return method.prepare(model, batch_of(data, slice(0, 1), model.device, 0))
+        ready = method.prepare(model, batch_of(data, slice(0, 1), model.device, 0))
+    check_method(ready, f"a certifier from prepare() of {method!r}")
+    return ready
 
 
 def batch_of(data: Dataset, part: slice, device: torch.device, seed: int) -> Batch:

@@ -110,6 +110,12 @@ def test_what_is_no_folder_of_an_audit_is_left_alone(tmp_path: Path) -> None:
         run(tmp_path / "file")
     with pytest.raises(PlanError, match=r"holds file and no plan\.toml"):
         run(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".profile.local").write_text("mine")
+    with pytest.raises(PlanError, match=r"holds \.profile\.local and no plan\.toml"):
+        run(tmp_path / "home")
+    (tmp_path / "home" / ".profile.local").unlink()
+    (tmp_path / "home").rmdir()
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "plan.toml").write_text("# mine\n")
     with pytest.raises(PlanError, match="plan changed"):
@@ -177,7 +183,7 @@ def test_a_section_that_reads_one_that_failed_is_said_to(tmp_path: Path) -> None
     failed = {name: section.failed for name, section in result.run.sections.items()}
     assert "a bad day" in failed["accuracy"]["m"]
     assert failed["shifted"]["m"]
-    assert result.standings[0].verdict == "with care"
+    assert result.standings[0].verdict == "too little evidence to say"
 
 
 def test_a_model_that_changes_meanwhile_is_found_out(tmp_path: Path) -> None:

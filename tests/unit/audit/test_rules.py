@@ -322,9 +322,13 @@ def test_an_untrained_two_class_network_is_no_better_than_guessing() -> None:
     assert "right on 35 %, and guessing gets 65 %" in reason
 
 
+def test_a_model_of_which_nothing_was_found_is_not_judged() -> None:
+    assert judge([], USUAL.required) is Verdict.TOO_FEW
+
+
 def test_eight_right_examples_are_too_few_and_it_is_said_how_many_would_do() -> None:
     verdict, reason = judged(list(range(8)), list(range(8)), 8)
-    assert verdict == "too few examples to say"
+    assert verdict == "too little evidence to say"
     assert "of 8 examples that says too little, 100 would do" in reason
 
 

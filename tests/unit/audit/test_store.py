@@ -48,11 +48,20 @@ def test_a_file_that_was_not_finished_is_not_there(store: Store) -> None:
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     store = Local(tmp_path)
     write_text(store, "work/a.b", "whole")
-    (tmp_path / "work" / ".a.b.x1y2").write_text("ha")
-    (tmp_path / ".lock").write_text("held")
+    killed = store.writing("work/c.parquet")
+    killed.__enter__()
+    (left,) = (tmp_path / "work").glob(".c*")
+    left.rename(tmp_path / "left")  # out of its hands, as if it had been killed
+    with pytest.raises(FileNotFoundError):
+        killed.__exit__(None, None, None)
+    (tmp_path / "left").rename(left)
+    others = [".lock", ".gitignore", ".eslintrc.json", ".a.b.backup", "work/.c.parquet.orig"]
+    for name in others:
+        (tmp_path / name).write_text("somebody else's")
     assert store.names() == ["work/a.b"]
     store.sweep()
-    assert sorted(f.name for f in tmp_path.rglob("*") if f.is_file()) == [".lock", "a.b"]
+    there = {f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_file()}
+    assert there == {"work/a.b", *others}
 
 
 def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,12 @@ from conftest import batch_of, examples, linear, numbers, sequential
 from torch import Tensor, nn
 
 from conjoin.attacks import PGD, fgsm
-from conjoin.attribution import integrated_gradients, saliency
+from conjoin.attribution import Influence, integrated_gradients, saliency
 from conjoin.certification import Interval
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
-from conjoin.core.protocols import Batch, Model, Sliceable
+from conjoin.core.distribution import Point
+from conjoin.core.protocols import Batch, Model, Probe, Sliceable
 from conjoin.core.quantity import (
     Always,
     Asked,
@@ -649,3 +650,68 @@ def test_a_model_that_returns_no_logits_is_named() -> None:
     for make in (lambda x: None, lambda x: x.numpy(), lambda x: x.long(), lambda x: x.half(), list):
         with pytest.raises(ModelError, match="expected logits of shape"):
             predict(Box(make), examples(3))  # type: ignore[arg-type]
+
+
+# Distributions and quantities of explanations
+
+
+def explained_by(distribution: Any, quantity: Any = logit) -> object:
+    return attribute(sequential(), right(), Influence(distribution, quantity), seed=0)
+
+
+def yields(*values: Any, end: Any = None) -> Any:
+    def distribution(model: object, batch: Batch, cuts: object) -> Any:
+        for value in values:
+            yield value(batch) if callable(value) else value
+        return end
+
+    distribution.ends = lambda *_: None  # type: ignore[attr-defined]
+    return distribution
+
+
+def at_x(batch: Batch) -> list[Probe]:
+    return [Probe({INPUT: batch.x})]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "said"),
+    [
+        (lambda model, batch, cuts: [1], "returned a list; expected a generator"),
+        (lambda model, batch, cuts: None, "returned None; expected a generator"),
+        (yields(None), "returned None for what it yields; expected probes"),
+        (yields([]), "returned a list for what it yields; expected probes"),
+        (yields([7]), "returned a list for what it yields; expected probes"),
+        (yields(at_x), "returned None for its end; expected an Estimate"),
+    ],
+)
+def test_a_distribution_that_is_none_is_named(distribution: Any, said: str) -> None:
+    with pytest.raises(PostconditionError, match=said):
+        explained_by(distribution)
+
+
+@pytest.mark.parametrize("value", [None, 1.0, [1.0]])
+def test_what_is_explained_is_one_number_for_each_example(value: Any) -> None:
+    with pytest.raises(PostconditionError, match=r"returned .*expected .* of shape \(6,\)"):
+        explained_by(Point(), lambda outputs, aim: value)
+
+
+def test_a_mode_that_a_certifier_leaves_behind_is_told() -> None:
+    def leaks(batch: Batch) -> Bounds:
+        torch.set_grad_enabled(False)
+        return Bounds(torch.full((len(batch),), -torch.inf), Claim.SOUND_REAL)
+
+    with pytest.raises(PostconditionError, match="gradient mode of torch was left changed"):
+        certify(sequential(), right(), Returns(leaks), Linf(0.1), run=Run(2))
+    assert torch.is_grad_enabled()
+
+
+def test_a_certifier_that_prepares_no_certifier_is_named() -> None:
+    class Prepares:
+        def prepare(self, model: object, example: Batch, /) -> object:
+            return None
+
+        def __call__(self, *_: object) -> object:
+            raise AssertionError("it was to be prepared")
+
+    with pytest.raises(PlanError, match=r"expected a certifier from prepare.*got None"):
+        certify(sequential(), right(), Prepares(), Linf(0.1))

@@ -26,8 +26,9 @@ TEXT = """age,city,rank,label
 50,Rome,mid,no
 """
 RANK = Column("rank", Kind.ORDINAL, values=("low", "mid", "high"))
-GERMAN = Path("/work/shared/data/german_credit/german.data")
-ADULT = Path("/work/shared/data/adult/adult.data.gz")
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"  # beside the repository
+GERMAN = SHARED / "german_credit/german.data"
+ADULT = SHARED / "adult/adult.data.gz"
 
 
 @pytest.fixture

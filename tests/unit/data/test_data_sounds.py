@@ -14,7 +14,8 @@ from conjoin.data import Sounds, sound_folder
 from conjoin.data.sounds import read_wave
 from conjoin.errors import DataError
 
-DIGITS = Path("/work/shared/data/spoken_digits/fsdd_8khz_int16.npz")
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"  # beside the repository
+DIGITS = SHARED / "spoken_digits/fsdd_8khz_int16.npz"
 TONE = np.sin(np.arange(400) / 5)
 
 
