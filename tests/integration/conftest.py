@@ -16,22 +16,33 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from conjoin.audit import AuditResult, Here
+from conjoin.audit.executor import Executor
+from conjoin.audit.perform import held, perform
+from conjoin.audit.plan import Plan, make_plan
+from conjoin.audit.sections import installed
+from conjoin.audit.sources import load_data, load_subject
+from conjoin.audit.store import Local
+from conjoin.core.protocols import Observer
+from conjoin.core.run import Run
 from conjoin.data import fashion_mnist, marked
-from conjoin.report.plan import AuditPlan, make_plan
-from conjoin.report.produce import audit
-from conjoin.report.workspace import Workspace
 
 # Few steps, few nodes: what is tested here is the path, not the strength of the methods.
+PGD = {"name": "PGD", "steps": 3, "step_size": 0.5}
 SMALL: dict[str, Any] = {
-    "rounds": 1,
-    "attack": {"steps": 3, "step_size": 0.5},
+    "shown": 3,
+    "scored": 5,
+    "robustness": {"rounds": 1, "attack": PGD, "search": PGD},
     "explain": {
-        "methods": ["integrated_gradients", "saliency"],
-        "nodes": 4,
-        "draws": 2,
-        "examples": 3,
-        "scored": 5,
-        "stability_draws": 1,
+        "methods": [
+            {
+                "name": "integrated_gradients",
+                "baseline": 0.0,
+                "quadrature": {"name": "Panels", "nodes": 4},
+            },
+            "saliency",
+        ],
+        "metrics": ["Deletion", "Insertion", "RankStability", "MassInside"],
     },
 }
 
@@ -96,24 +107,46 @@ def carded(folder: Path, name: str, layers: list[dict[str, Any]], shape: tuple[i
     return folder / f"{name}.json"
 
 
+def planned(**changes: Any) -> Plan:
+    """Make a small plan, as the command line would."""
+    settings = {**SMALL, "data": "marked_fashion_mnist", **changes}
+    return make_plan(settings, installed())
+
+
+def carry_out(
+    plan: Plan,
+    folder: Path,
+    executor: Executor | None = None,
+    *,
+    batch_size: int = 128,
+    observe: Observer | None = None,
+) -> AuditResult:
+    """Carry a plan out, as the command line does."""
+    store = Local(folder)
+    with held(store):
+        return perform(
+            plan,
+            installed(),
+            [load_subject(text) for text in plan.models],
+            load_data(plan.data),
+            store,
+            executor or Here(),
+            run=Run(batch_size),
+            observe=observe,
+        )
+
+
 @pytest.fixture(scope="session")
-def plan(ridge: Path) -> AuditPlan:
+def plan(ridge: Path) -> Plan:
     """Two models, one shipped and one of the user's own, under two threats."""
-    return make_plan(
-        {
-            **SMALL,
-            "models": ["plain", str(ridge)],
-            "threats": ["linf:0.02", "l2:0.25"],
-            "limit": 24,
-        }
-    )
+    return planned(models=["plain", str(ridge)], threats=["linf:0.02", "l2:0.25"], limit=24)
 
 
 @pytest.fixture(scope="session")
-def finished(plan: AuditPlan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished, uninterrupted audit."""
     folder = tmp_path_factory.mktemp("audit") / "run"
-    audit(plan, Workspace.create(folder, plan))
+    carry_out(plan, folder)
     return folder
 
 
@@ -175,6 +208,7 @@ def results(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     content = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for part in ("rows", "tensors")
-        for path in sorted((folder / part).iterdir())
+        for path in sorted((folder / part).rglob("*"))
+        if path.is_file()
     }
     return record, content

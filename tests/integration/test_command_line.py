@@ -20,13 +20,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conjoin import __version__
+from conjoin.audit.lock import locked
+from conjoin.audit.plan import make_plan, read_plan
+from conjoin.audit.schemas import plan_schema, run_schema
+from conjoin.audit.sections import installed
+from conjoin.audit.store import Local
 from conjoin.core.result import AttackResult, Attribution, Certificate
-from conjoin.report.lock import held
-from conjoin.report.plan import AuditPlan, make_plan, read_plan
-from conjoin.report.produce import audit
-from conjoin.report.schema import Run
-from conjoin.report.workspace import Workspace
-from integration.conftest import SMALL, Command, results
+from integration.conftest import PGD, SMALL, Command, carry_out, results
 
 CONJOIN = [sys.executable, "-m", "conjoin.cli"]
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
@@ -104,7 +104,9 @@ def test_schema_prints_a_json_schema(conjoin: Command) -> None:
     done = conjoin("schema")
     schema = json.loads(done.out)
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema == Run.model_json_schema() and done.code == 0
+    assert schema == json.loads(json.dumps(run_schema(installed()))) and done.code == 0
+    done = conjoin("schema", "plan")
+    assert json.loads(done.out) == json.loads(json.dumps(plan_schema(installed())))
 
 
 # Acts
@@ -134,9 +136,9 @@ def test_certify_writes_bounds_that_can_be_read_again(
     done = conjoin("certify", "--plan", settings, *words, "--out", tmp_path / "out")
     assert done.code == 0 and "certified accuracy >=" in done.out and "certified" in done.out
     assert files(tmp_path / "out") == {
-        f"certify-ridge-l2-0.1-{name}.safetensors" for name in ("lipschitz", "interval")
+        f"certify-ridge-l2-0.1-{name}.safetensors" for name in ("Lipschitz", "Interval")
     }
-    found = Certificate.load(tmp_path / "out" / "certify-ridge-l2-0.1-lipschitz.safetensors")
+    found = Certificate.load(tmp_path / "out" / "certify-ridge-l2-0.1-Lipschitz.safetensors")
     assert bool((found.lower <= found.clean).all()) and bool(found.certified.any())
     assert torch.equal(found.certified, found.lower > 0)
 
@@ -145,11 +147,11 @@ def test_explain_writes_maps_and_pictures(conjoin: Command, settings: Path, tmp_
     words = ["-m", "plain", "--limit", 12]
     done = conjoin("explain", "--plan", settings, *words, "--out", tmp_path / "out")
     assert done.code == 0
-    stems = {f"explain-plain-{name}" for name in SMALL["explain"]["methods"]}
-    assert files(tmp_path / "out") == {
-        f"{s}.{end}" for s in stems for end in ("safetensors", "png")
-    }
-    found = Attribution.load(tmp_path / "out" / "explain-plain-integrated_gradients.safetensors")
+    made = files(tmp_path / "out")
+    (path,) = (f for f in made if f.startswith("explain-plain-integrated") and f.endswith("rs"))
+    stems = {path.removesuffix(".safetensors"), "explain-plain-saliency"}
+    assert made == {f"{s}.{end}" for s in stems for end in ("safetensors", "png")}
+    found = Attribution.load(tmp_path / "out" / path)
     assert found.values.shape == (3, 1, 28, 28)
     assert float(found.gap.abs().max()) < 1e-3 and "completeness gap <=" in done.out
     assert "no completeness promised" in done.out
@@ -167,11 +169,11 @@ def test_options_override_the_plan_file_and_the_result_is_shown(
     words = ["-m", ridge, "-t", "l2:0.1", "--limit", 15, "--seed", 2]
     done = conjoin("audit", "--plan", settings, *words, "--out", folder)
     assert done.code == 0
-    assert f"report: {folder / 'report.html'}" in done.out and "15 examples of" in done.out
+    assert f"report: {folder / 'report.html'}" in done.out and "15 of 1000 examples of" in done.out
     assert "ridge" in done.out and "robust, l2:0.1" in done.out
-    plan = make_plan(read_plan(folder / "plan.toml"))
+    plan = make_plan(read_plan(folder / "plan.toml"), installed())
     assert (plan.limit, plan.seed, plan.threats) == (15, 2, ("l2:0.1",))
-    assert plan.explain.nodes == SMALL["explain"]["nodes"] and plan.rounds == SMALL["rounds"]
+    assert plan.told()["robustness"]["rounds"] == SMALL["robustness"]["rounds"]
     again = conjoin("audit", "--plan", folder / "plan.toml", "--out", tmp_path / "again")
     assert again.code == 0 and results(tmp_path / "again") == results(folder)
 
@@ -253,7 +255,7 @@ class Patient(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x):
-        if any(Path("run").glob("work/predict/*/*.safetensors")) and not Path("go").exists():
+        if any(Path("run").glob("work/accuracy/**/*.safetensors")) and not Path("go").exists():
             Path("waits").touch()
             time.sleep(3600)
         return self.head(x.flatten(1))
@@ -268,9 +270,10 @@ def test_ctrl_c_is_answered_and_the_run_goes_on_to_the_same_result(
         "models": ["patient:Patient"],
         "threats": ["linf:0.05"],
         "limit": 110,
-        "certify": {"methods": []},
+        "data": "marked_fashion_mnist",
+        "robustness": {"rounds": 1, "attack": PGD, "search": PGD, "certify": []},
     }
-    plan: AuditPlan = make_plan(settings)
+    plan = make_plan(settings, installed())
     (tmp_path / "plan.toml").write_text(tomli_w.dumps(settings))
     (tmp_path / "patient.py").write_text(PATIENT)
     folder = tmp_path / "run"
@@ -311,7 +314,7 @@ def test_ctrl_c_is_answered_and_the_run_goes_on_to_the_same_result(
     monkeypatch.syspath_prepend(tmp_path)
     done = conjoin("audit", "--resume", folder)
     assert done.code == 0
-    audit(plan, Workspace.create(tmp_path / "whole", plan))
+    carry_out(plan, tmp_path / "whole")
     assert results(folder) == results(tmp_path / "whole")
     assert "work" not in {p.name for p in folder.iterdir()}
 
@@ -369,16 +372,16 @@ WHILE = """
 import atexit, os, signal, time
 from torch import nn
 {before}
+PASSES = []
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(784, 10)
         nn.init.orthogonal_(self.head.weight, generator=__import__("torch").Generator().manual_seed(0))
-        self.passes = 0
 
     def forward(self, x):
-        self.passes += 1
-        if self.passes == 4:
+        PASSES.append(len(x))
+        if len(PASSES) == 24:  # those before only look whether it can be audited
 {within}
         return self.head(x.flatten(1))
 
@@ -397,8 +400,8 @@ LOST = "try: ctrl_c()\n{0}except BaseException: pass"
 @pytest.mark.parametrize(
     ("before", "called", "within", "said"),
     [
-        ("os.kill(os.getpid(), signal.SIGINT)", "pass", "pass", "go on"),
-        ("", PRESS, "pass", "go on"),
+        ("os.kill(os.getpid(), signal.SIGINT)", "pass", "pass", "nothing"),
+        ("", PRESS, "pass", "nothing"),
         ("", "pass", PRESS, "go on"),
         ("", "pass", LOST.format(" " * 12), "go on"),
         ("", "pass", LOST.format(" " * 12) + f"\n            {PRESS}", "conjoin: interrupted"),
@@ -414,10 +417,13 @@ def test_ctrl_c_in_the_user_s_own_code_is_130(
     done = alone(tmp_path, "audit", *words, "--out", "run")
     assert done.returncode == 130, done.stderr
     last = done.stderr.splitlines()[-1]
-    go_on = "conjoin: interrupted; go on with: conjoin audit --resume run"
-    assert last == (go_on if said == "go on" else said), done.stderr
+    ends = {
+        "go on": "conjoin: interrupted; go on with: conjoin audit --resume run",
+        "nothing": "conjoin: interrupted; nothing was begun",
+    }
+    assert last == ends.get(said, said), done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "run" / "run.json").exists()
-    assert (tmp_path / "run" / "plan.toml").exists()
+    assert (tmp_path / "run").exists() == (said != "nothing")
 
 
 def test_ctrl_c_after_the_end_does_not_change_the_exit_code(tmp_path: Path, settings: Path) -> None:
@@ -447,9 +453,12 @@ def test_a_model_that_ends_the_program_while_it_runs_does_not_end_in_0(
     (tmp_path / "pressed.py").write_text(code)
     words = ["--plan", settings, "-m", "pressed:net", "-t", "linf:0.01", "--limit", 4]
     done = alone(tmp_path, "audit", *words, "--out", "run")
-    assert done.returncode == 1 and "in forward" in done.stderr
-    said = "RuntimeError: the code of a model or of the data ended with SystemExit(0)"
-    assert done.stderr.splitlines()[-1].startswith(said)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("conjoin: the audit is incomplete: tasks of net failed")
+    assert "conjoin audit --resume run" in last
+    assert "exit(0)" in done.stdout
+    assert "in forward" in (tmp_path / "run" / "work" / "failures.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -566,8 +575,8 @@ def test_a_folder_in_use_is_refused_and_says_by_whom(
 ) -> None:
     folder = tmp_path / "run"
     words = ["--plan", settings, "-m", ridge, "-t", "l2:0.1", "--limit", 4]
-    with held(folder):
-        Workspace.create(folder, make_plan({}))
+    with locked(Local(folder)):
+        (folder / "plan.toml").write_text("")
         said = f"{folder} is in use by process {os.getpid()} of "
         for again in (
             ["audit", "--resume", folder],
@@ -614,7 +623,7 @@ def make(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def installed(folder: Path) -> list[str]:
+def brought(folder: Path) -> list[str]:
     lines = (folder / "log").read_text().splitlines()
     return [line.split("--editable ")[1] for line in lines if " pip install " in line]
 
@@ -626,9 +635,9 @@ def test_make_demo_installs_what_the_demo_needs_and_make_test_the_tools(
     wanted = {"demo": [["."], []], "test": [[".[dev,docs]"], [".", ".[dev,docs]"]]}
     for target in order:
         assert make(target, REPORT="1").returncode == 0
-        assert installed(tmp_path) == wanted[target][order[0] == "test"], target
+        assert brought(tmp_path) == wanted[target][order[0] == "test"], target
         assert make(target, REPORT="1").returncode == 0
-        assert installed(tmp_path) == [], "it is reused"
+        assert brought(tmp_path) == [], "it is reused"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.audit.sections.explain import Explain
 from conjoin.audit.sections.region import Region
 from conjoin.audit.sections.robustness import Robustness
-from conjoin.audit.task import threads
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Quantity, margin
@@ -32,10 +31,6 @@ from conjoin.core.run import Run, predict
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError, SoundnessError
 from conjoin.models.torch import TorchModel
-from conjoin.report.audit import measure
-from conjoin.report.plan import make_plan
-from conjoin.report.sources import Subject
-from conjoin.report.workspace import Workspace
 from integration.classwise import Classwise, Settings, Shares
 
 # Few steps and nodes: what is tested here is the path, not the strength of the methods.
@@ -216,45 +211,6 @@ def test_scores_are_columns_by_method_and_leave_out_what_was_chosen_for_show(
         assert score["count"] == len(own)
         # The mean of a few numbers in single precision, taken in double.
         assert score["mean"]["value"] == pytest.approx(sum(own) / len(own), rel=1e-12)
-
-
-def test_the_numbers_are_those_of_the_report(
-    found: tuple[AuditResult, Path], tmp_path: Path
-) -> None:
-    result, _ = found
-    settings = {
-        "models": ["first"],
-        "data": "x",
-        "threats": PLAN["threats"],
-        "limit": 0,
-        "rounds": 1,
-        "attack": {"steps": 3, "step_size": 0.5},
-        "explain": {"methods": ["saliency"], "examples": 0, "scored": 0},
-    }
-    plan, data = make_plan(settings), pictures()
-    subject = Subject("first", bands(), "")
-    with threads(1):
-        before = measure(plan, [subject], data, len(data), Workspace.create(tmp_path / "r", plan))
-    measures = before.models["first"]
-    rows = result.table("robustness").to_pylist()
-    for text, old in measures.robustness.items():
-        own = [row for row in rows if (row["model"], row["key"]) == ("first", text)]
-        assert [row["id"] for row in own] == list(data.ids)
-        for name, column in (
-            ("distance", old.distance),
-            ("radius", old.radius),
-            ("lower", old.lower),
-        ):
-            told = torch.tensor([row[name] for row in own], dtype=column.dtype)
-            assert torch.equal(told, column), (text, name)
-    own = [row for row in result.table("accuracy").to_pylist() if row["model"] == "first"]
-    assert [row["prediction"] for row in own] == measures.outputs.argmax(1).tolist()
-    told = torch.tensor([row["margin"] for row in own])
-    assert torch.equal(told, margin(measures.outputs, data.y))
-    region = [row for row in result.table("region").to_pylist() if row["model"] == "first"]
-    assert measures.blanked is not None
-    told = torch.tensor([row["margin"] for row in region])
-    assert torch.equal(told, margin(measures.blanked, data.y))
 
 
 SMALL = {key: value for key, value in PLAN.items() if key not in ("robustness", "explain")}

@@ -4,16 +4,57 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from conjoin.audit import audit
-from integration.test_browser import BROWSER, CONTRAST, SIZES, Opened
 from integration.test_sections import PLAN, bands, pictures
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser on the path")
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the path"
+)
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+@dataclass
+class Opened:
+    """A report in a page, and all that the page asked for or complained of."""
+
+    page: sync_api.Page
+    address: str
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._console)
+        self.page.on("dialog", self._dialog)
+
+    def _console(self, message: sync_api.ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _dialog(self, dialog: sync_api.Dialog) -> None:
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def overflow(self) -> float:
+        """By how much the document is wider than the window."""
+        return float(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+    def quiet(self) -> None:
+        """Nothing was asked for but the file itself, and nothing went wrong."""
+        assert self.complaints == []
+        others = [u for u in self.requests if u != self.address and not u.startswith("data:")]
+        assert others == [] and self.address in self.requests
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +86,24 @@ def report(
     yield opened
     page.close()
 
+
+CONTRAST = """which => {
+  const linear = c => c <= 10 ? c / 255 / 12.92 : ((c / 255 + .055) / 1.055) ** 2.4;
+  const bright = c => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
+  const numbers = text => text.match(/[\\d.]+/g).map(Number);
+  const under = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const c = numbers(getComputedStyle(e).backgroundColor);
+      if (c.length < 4 || c[3] > 0) return c;
+    }
+    return [255, 255, 255];
+  };
+  const all = [...document.querySelectorAll(which)];
+  return all.filter(e => e.offsetParent && e.innerText.trim()).map(e => {
+    const a = bright(numbers(getComputedStyle(e).color)), b = bright(under(e));
+    return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.innerText.slice(0, 40)];
+  });
+}"""
 
 UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
 
@@ -176,3 +235,15 @@ def test_the_link_to_all_attacks_leads_there(report: Opened) -> None:
     page.locator("#summary a[href='#robustness-attacks']").click()
     assert page.locator("#robustness-attacks").is_visible()
     assert page.evaluate("location.hash") == "#robustness-attacks"
+
+
+def test_links_of_the_page_lead_to_its_sections(report: Opened) -> None:
+    page = report.page
+    links = page.locator("nav a")
+    for k in range(links.count()):
+        links.nth(k).click()
+        target = links.nth(k).get_attribute("href") or ""
+        assert page.evaluate("location.hash") == target
+        assert page.locator(target).is_visible()
+    asked = {u.split("#")[0] for u in report.requests if not u.startswith("data:")}
+    assert asked == {report.address}

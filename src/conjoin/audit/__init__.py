@@ -7,33 +7,26 @@ evidence for it, which deserves trust.
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from conjoin.audit.binding import bind, check_place, context_of
-from conjoin.audit.engine import Audit
 from conjoin.audit.executor import Executor, Here, Pool
-from conjoin.audit.lock import locked
-from conjoin.audit.manifest import manifest
-from conjoin.audit.page import render
+from conjoin.audit.perform import held, perform
 from conjoin.audit.plan import make_plan, read_plan
 from conjoin.audit.result import AuditResult
 from conjoin.audit.section import Chapter, Section
 from conjoin.audit.sections import installed, unrepeated
-from conjoin.audit.store import Local, Store, store_at, write_text
-from conjoin.audit.subject import Subject, check_answers, check_data, unique
+from conjoin.audit.store import store_at
+from conjoin.audit.subject import Subject, unique
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Model, Observer
-from conjoin.core.random import Streams
 from conjoin.core.run import Run
-from conjoin.data.stored import Stored
 from conjoin.errors import PlanError
 from conjoin.models.wrap import wrap
+from conjoin.names import FROM_PYTHON
 
 Models = Model | torch.nn.Module | Sequence[Model | torch.nn.Module] | Mapping[str, Any]
 
@@ -70,70 +63,16 @@ def audit(
         SoundnessError: If an attack contradicts a certificate.
         OSError: If results cannot be written; those that were are gone on with next time.
     """
-    start = time.perf_counter()
     chapters = installed() if sections is None else unrepeated([Chapter.of(s) for s in sections])
     subjects = unique([_subject(name, model) for name, model in _named(models)])
     settings = dict(read_plan(plan) if isinstance(plan, Path | str) else plan or {})
-    settings |= {"models": [f"python:{s.name}" for s in subjects], "data": f"python:{data.name}"}
+    settings["models"] = [FROM_PYTHON + subject.name for subject in subjects]
+    settings["data"] = FROM_PYTHON + data.name
     made = make_plan(settings, chapters)
-    drawn = draw(data, made.limit, made.seed)
-    run, who = Run(batch_size), executor or Here()
     store = store_at(tempfile.mkdtemp(prefix="audit-") if folder is None else folder)
-    with _held(store):
-        check_data(drawn, made.bounds)
-        for subject in subjects:
-            check_answers(subject, drawn)
-        who.check(subjects, store)
-        finished = bind(store, made, context_of(made, subjects, drawn))
-        if finished is not None:
-            return AuditResult(finished, store)
-        work = Audit(made, chapters, subjects, drawn, store, run, observe)
-        work.carry_out(who)
-        return _written(work, len(data), start)
-
-
-@contextmanager
-def _held(store: Store) -> Iterator[None]:
-    """Hold a place that may be used; leave none behind in which nothing was begun."""
-    check_place(store)
-    fresh = isinstance(store, Local) and not store.root.exists()
-    try:
-        with locked(store):
-            yield
-    finally:
-        if fresh and isinstance(store, Local) and not any(store.root.iterdir()):
-            store.root.rmdir()
-
-
-def _written(work: Audit, available: int, start: float) -> AuditResult:
-    """Write rows, page and manifest of an audit that was carried out."""
-    tensors = work.write_rows()
-    run, records = manifest(
-        work.plan,
-        work.chapters,
-        work.subjects,
-        work.data,
-        available,
-        work.records(),
-        lacks=work.lacks,
-        failed=work.failed,
-        seconds=time.perf_counter() - start,
-    )
-    write_text(work.store, "report.html", render(run, work.chapters, records, tensors))
-    write_text(work.store, "run.json", run.model_dump_json(indent=1))  # last: it marks completion
-    if run.complete:
-        work.store.remove("work")
-    work.store.sweep()
-    return AuditResult(run, work.store)
-
-
-def draw(data: Dataset, limit: int, seed: int) -> Dataset:
-    """Draw ``limit`` examples without replacement, in the order of the data; all if 0."""
-    if not limit or limit >= len(data):
-        return data
-    chance = Streams.of(seed, data.positions).fold("drawn").uniform(1, dtype=torch.float64)[:, 0]
-    rows = chance.argsort()[:limit].sort().values
-    return data.kept(rows) if isinstance(data, Stored) else data.select(rows)
+    run, who = Run(batch_size), executor or Here()
+    with held(store):
+        return perform(made, chapters, subjects, data, store, who, run=run, observe=observe)
 
 
 def _named(models: Models) -> list[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from conjoin.audit.store import ASIDE, Local, Store, write_text
 from conjoin.audit.subject import Subject
 from conjoin.core.dataset import Dataset
 from conjoin.core.run import versions
-from conjoin.errors import PlanError
+from conjoin.errors import DataError, PlanError
 
 CONTEXT = "work/context.json"
 
@@ -48,17 +48,24 @@ def check_place(store: Store) -> None:
     Raises:
         PlanError: Saying what is there.
     """
-    if not isinstance(store, Local) or not store.root.exists():
+    if not isinstance(store, Local):
         return
-    if not store.root.is_dir():
-        raise PlanError(f"{store.url} is a file; give a folder")
-    own = LOCK, f".plan.toml{ASIDE}"  # of a run that was killed before it had a plan
-    there = sorted(name for name in os.listdir(store.root) if not name.startswith(own))
-    if there and not store.has("plan.toml"):
+    there = next(place for place in (store.root, *store.root.parents) if place.exists())
+    if not there.is_dir():
+        raise PlanError(f"{there} is a file; expected a folder: give another one")
+    others = foreign(store)
+    if others and not store.has("plan.toml"):
         raise PlanError(
-            f"{store.url} holds {', '.join(there[:3])} and no plan.toml, so it is no folder of an "
+            f"{store.url} holds {', '.join(others[:3])} and no plan.toml, so it is no folder of an "
             "audit; give a new or an empty one"
         )
+
+
+def foreign(store: Local) -> list[str]:
+    """List what is in a folder beside what a run leaves that is killed before it has a plan."""
+    own = LOCK, f".plan.toml{ASIDE}"
+    names = os.listdir(store.root) if store.root.exists() else []
+    return sorted(name for name in names if not name.startswith(own))
 
 
 def bind(store: Store, plan: Plan, context: Mapping[str, str]) -> Run | None:
@@ -66,13 +73,14 @@ def bind(store: Store, plan: Plan, context: Mapping[str, str]) -> Run | None:
 
     Raises:
         PlanError: If it holds another audit, by what differs.
+        DataError: If that was made by another version.
     """
     text = plan.to_toml()
     if store.has(CONTEXT):
         before = json.loads(store.read(CONTEXT))
         _refuse(store, [k for k in {*before, *context} if before.get(k) != context.get(k)])
     elif store.has("run.json"):
-        run = _finished(store)
+        run = read_run(store)
         told = _told(run)
         _refuse(
             store, [k for k in {*told, *context} - {"processor"} if told.get(k) != context.get(k)]
@@ -87,12 +95,20 @@ def bind(store: Store, plan: Plan, context: Mapping[str, str]) -> Run | None:
     return None
 
 
-def _finished(store: Store) -> Run:
+def read_run(store: Store) -> Run:
+    """Read the record of a finished audit.
+
+    Raises:
+        DataError: If there is none, or one of another version.
+    """
+    if not store.has("run.json"):
+        raise DataError(f"{store.url} holds no finished audit: it has no run.json")
     try:
         return Run.model_validate_json(store.read("run.json"))
     except ValidationError as error:
-        raise PlanError(
-            f"{store.url} holds a run.json of another version; give another folder"
+        raise DataError(
+            f"{store.url} holds a run.json that this version cannot read; audit again, into another "
+            "folder"
         ) from error
 
 
@@ -114,4 +130,4 @@ def _refuse(store: Store, changed: list[str]) -> None:
         )
 
 
-__all__ = ["bind", "check_place", "context_of"]
+__all__ = ["bind", "check_place", "context_of", "read_run"]

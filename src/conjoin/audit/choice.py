@@ -10,6 +10,7 @@ from torch import Tensor
 from conjoin.core.dataset import Dataset
 from conjoin.core.random import Streams
 
+FIRST = "accuracy"  # the section by whose columns they are chosen
 CHOICES = ("all models are right", "a model is wrong", "near a decision boundary")
 
 
@@ -47,4 +48,4 @@ def explained(data: Dataset, chosen: Iterable[int], count: int, seed: int) -> Te
     return torch.tensor([*first, *(i for i in sample if i not in first)], dtype=torch.int64)
 
 
-__all__ = ["CHOICES", "choose", "explained"]
+__all__ = ["CHOICES", "FIRST", "choose", "explained"]

@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 import torch
 from torch import Tensor
 
-from conjoin.audit.choice import choose, explained
+from conjoin.audit.choice import FIRST, choose, explained
 from conjoin.audit.columns import Columns
 from conjoin.audit.executor import Executor
 from conjoin.audit.plan import Plan
@@ -29,8 +29,8 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Event, Observer
 from conjoin.errors import CapabilityError, DataError, ModelError, PlanError, SoundnessError
 
-FIRST = "accuracy"  # the section by whose columns the examples are chosen that are shown
 FAILURES = "work/failures.txt"
+STEPS = 1000  # of the progress
 ATTEMPTS = 2  # at a level: a file that is damaged after the first is computed again
 
 
@@ -84,18 +84,20 @@ class Audit:
 
     def _levels(self) -> Iterator[list[Placed]]:
         """Give the tasks that are still to be done, level by level."""
-        for level in levels(self.chapters):
+        grouped, before = list(levels(self.chapters)), 0.0
+        for place, level in enumerate(grouped):
             placed = [task for chapter in level for task in self._placed(chapter)]
             placed.sort(key=lambda p: -p.task.weight)
+            # Which examples are shown is not known before the choice; how much there is to do is.
+            ahead = [t for later in grouped[place + 1 :] for c in later for t in self._placed(c)]
+            weight = _weight(placed)
             for _ in range(ATTEMPTS):
                 todo = self._missing(placed)
                 if not todo:
                     break
-                self._weight = [
-                    sum(p.task.weight for p in placed) - sum(p.task.weight for p in todo),
-                    sum(p.task.weight for p in placed),
-                ]
+                self._weight = [before + weight - _weight(todo), before + weight + _weight(ahead)]
                 yield todo
+            before += weight
             for lost in self._missing(placed):
                 error = ModelError(
                     f"{lost.words}: its file is missing or damaged each time after it was written; "
@@ -122,7 +124,8 @@ class Audit:
         self._weight[0] += placed.task.weight
         if self.observe is not None:
             done, total = self._weight
-            self.observe(Event(placed.words, round(min(done, total)), round(total)))
+            share = int(STEPS * min(done / total, 1.0) + 1e-6)  # the whole of it only at the end
+            self.observe(Event(placed.words, share, STEPS))
 
     def _placed(self, chapter: Chapter) -> Iterator[Placed]:
         shards = list(self._shards(chapter))
@@ -225,6 +228,10 @@ class Audit:
                 found |= {(columns.model, name, key): rows for (name, key), rows in own.items()}
             every[chapter.name] = Tensors(found)
         return every
+
+
+def _weight(placed: Sequence[Placed]) -> float:
+    return sum(p.task.weight for p in placed)
 
 
 def _where(placed: Placed) -> tuple[str, str]:

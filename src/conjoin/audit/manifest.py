@@ -6,7 +6,8 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from conjoin.audit.finding import Finding, judge
+from conjoin.audit.choice import FIRST
+from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict, judge, plain
 from conjoin.audit.plan import Plan
 from conjoin.audit.schema import (
     CostRecord,
@@ -22,6 +23,7 @@ from conjoin.audit.subject import Subject
 from conjoin.core.dataset import Dataset
 from conjoin.core.run import versions
 
+DOUBTED = Verdict.DO_NOT_TRUST.words, Verdict.GUESSING.words
 Said = Mapping[tuple[str, str], str]  # by section and model, in words
 
 
@@ -41,6 +43,7 @@ def manifest(
     standings = stand([s.name for s in subjects], _findings(chapters, records), plan)
     order = [s.model for s in standings]
     ranked = {name: own.ordered(order) for name, own in records.items()}
+    found = [*ranking(standings, ranked), *_findings(chapters, ranked), *_noted(subjects)]
     run = Run(
         plan=plan.told(),
         plan_sha256=plan.fingerprint(),
@@ -59,7 +62,7 @@ def manifest(
         ),
         sections={c.name: _section(c, ranked[c.name], order, lacks, failed) for c in chapters},
         standings=standings,
-        findings=tuple(f.record(section) for section, f in _findings(chapters, ranked)),
+        findings=tuple(f.record(section) for section, f in found),
         examples=_examples(next(iter(records.values())).shown, data),
         complete=not failed,
         limits=tuple(limit for chapter in chapters for limit in chapter.limits),
@@ -84,6 +87,43 @@ def stand(
         graded.append((verdict, Standing(model=model, verdict=verdict.words, reasons=tuple(least))))
     graded.sort(key=lambda pair: -pair[0])
     return tuple(standing for _, standing in graded)
+
+
+def ranking(
+    standings: Sequence[Standing], records: Mapping[str, Records]
+) -> Iterable[tuple[str, Finding]]:
+    """Say it if accuracy ranks a model first that is not to be trusted, and another one stands best."""
+    accuracy = {m: record.accuracy for m, record in records.get(FIRST, {}).items()}
+    if not accuracy:
+        return
+    leader = max(accuracy, key=lambda m: accuracy[m].value)  # the better standing of equals
+    verdict = next(s.verdict for s in standings if s.model == leader)
+    best = standings[0]
+    if verdict == best.verdict or verdict not in DOUBTED or best.model not in accuracy:
+        return
+    if accuracy[best.model].value < accuracy[leader].value:
+        yield (
+            FIRST,
+            Finding(
+                kind="misleading_ranking",
+                model=None,
+                ruling=Ruling(Bearing.AGAINST, Verdict.DO_NOT_TRUST),
+                text=f"Accuracy on this data ranks `{plain(leader)}` first ({{leader}}); its verdict "
+                f"is: {verdict}. Of these models `{plain(best.model)}` ({{best}}) stands best.",
+                numbers={"leader": accuracy[leader], "best": accuracy[best.model]},
+                method="comparison of the accuracies with the verdicts",
+                limits="The verdicts follow fixed rules, stated in the plan; weigh the numbers.",
+            ),
+        )
+
+
+def _noted(subjects: Sequence[Subject]) -> Iterable[tuple[str, Finding]]:
+    """Say what was noticed of a model when it was loaded."""
+    for subject in subjects:
+        for note in subject.notes:
+            ruling = Ruling(Bearing.OPEN, Verdict.TRUST)
+            text = f"`{{model}}`: {plain(note)}."
+            yield "", Finding(kind="model_note", model=subject.name, ruling=ruling, text=text)
 
 
 def _findings(
@@ -117,4 +157,4 @@ def _examples(shown: Mapping[int, str], data: Dataset) -> tuple[ExampleRecord, .
     )
 
 
-__all__ = ["manifest", "stand"]
+__all__ = ["manifest", "ranking", "stand"]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 from pyarrow import parquet
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from conjoin.audit.columns import Columns
@@ -22,6 +22,8 @@ from conjoin.audit.task import quoted
 from conjoin.core.dataset import Dataset
 
 GROUP = 10_000  # rows that are written at once, or those of one shard if they are more
+
+INDEX = "index of "
 
 Shards = Sequence[Tensor]  # positions in the data, by the number of the shard
 Derived = Callable[[Mapping[str, Tensor]], Mapping[str, Sequence[object]]]  # of a shard's columns
@@ -115,9 +117,28 @@ def write_tensors(
     for (name, key), rows in found.items():
         at = f"{name}, {key}" if key else name
         made[at] = torch.stack(list(rows.values())).contiguous()
-        made[f"index of {at}"] = data.positions[torch.tensor(list(rows))]
+        made[INDEX + at] = data.positions[torch.tensor(list(rows))]
     with store.writing(f"tensors/{section}/{quoted(model)}.safetensors") as file:
         file.write(save(made, {"conjoin": "{}"}))  # one key: the bytes are the same each time
 
 
-__all__ = ["Derived", "shown_rows", "write_rows", "write_tensors"]
+def read_tensors(
+    store: Store, section: str, models: Sequence[str], places: Mapping[int, int]
+) -> dict[tuple[str, str, str], dict[int, Tensor]]:
+    """Read what :func:`write_tensors` wrote: by model, name and key, by place in the data.
+
+    Args:
+        places: By the examples' index.
+    """
+    found: dict[tuple[str, str, str], dict[int, Tensor]] = {}
+    for model in models:
+        file = f"tensors/{section}/{quoted(model)}.safetensors"
+        made = load(store.read(file)) if store.has(file) else {}
+        for at in [at for at in made if not at.startswith(INDEX)]:
+            name, _, key = at.partition(", ")
+            rows = (places[i] for i in made[INDEX + at].tolist())
+            found[model, name, key] = dict(zip(rows, made[at], strict=True))
+    return found
+
+
+__all__ = ["Derived", "read_tensors", "shown_rows", "write_rows", "write_tensors"]

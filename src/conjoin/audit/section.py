@@ -117,10 +117,22 @@ class Section(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number of the summary: on a model's card, in the comparison, on the terminal."""
+    """A number of the summary: on a model's card, in the comparison, on the terminal.
+
+    Attributes:
+        label: What it is.
+        number: The number, or the lower of two bounds.
+        upper: The other one: the truth lies between the two.
+    """
 
     label: str
     number: Number
+    upper: Number | None = None
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """The one number, or both bounds."""
+        return (self.number,) if self.upper is None else (self.number, self.upper)
 
 
 @dataclass(frozen=True, slots=True)

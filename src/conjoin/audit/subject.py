@@ -10,7 +10,7 @@ import torch
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Held, Model
 from conjoin.core.run import Run, predict
-from conjoin.errors import ConjoinError, DataError, ModelError
+from conjoin.errors import ConjoinError, DataError, ModelError, PlanError
 
 SOME = 16  # examples that a model is asked for in several ways
 MANY = 4096  # examples that are looked at together
@@ -25,12 +25,15 @@ class Subject:
         model: Ready for the drivers.
         summary: A line about it.
         notes: What was noticed when it was loaded.
+        shape, bounds: Of the inputs that it was made for, where its card says so.
     """
 
     name: str
     model: Model
     summary: str = ""
     notes: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+    bounds: tuple[float, float] | None = None
 
     @property
     def weights(self) -> str:
@@ -66,6 +69,25 @@ def check_data(data: Dataset, bounds: tuple[float, float]) -> None:
         raise DataError(
             f"inputs span {low:g}..{high:g}; the plan's bounds are {bounds[0]:g}..{bounds[1]:g}: "
             f"give the inputs as the model takes them{hint}"
+        )
+
+
+def check_fit(subject: Subject, data: Dataset, bounds: tuple[float, float]) -> None:
+    """Refuse data and threats that are not those of the model's card.
+
+    Raises:
+        DataError: If the inputs have another shape.
+        PlanError: If the plan's bounds are others.
+    """
+    shape = tuple(data.x.shape[1:])
+    if subject.shape is not None and shape != subject.shape:
+        raise DataError(
+            f"inputs have shape {shape}; {subject.name} expects {subject.shape} (its card)"
+        )
+    if subject.bounds is not None and subject.bounds != bounds:
+        raise PlanError(
+            f"the plan's bounds are {bounds}; {subject.name}'s card says inputs lie in "
+            f"{subject.bounds[0]:g}..{subject.bounds[1]:g}"
         )
 
 
@@ -120,4 +142,4 @@ def _twice(data: Dataset) -> Dataset:
     return Dataset(torch.cat([data.x, data.x]), torch.cat([data.y, data.y]), context=context)
 
 
-__all__ = ["Subject", "check_answers", "check_data", "unique"]
+__all__ = ["Subject", "check_answers", "check_data", "check_fit", "unique"]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
-from conjoin.report.names import NORMS, SHIPPED_DATA
+from conjoin.names import NORMS, SHIPPED_DATA, SHIPPED_MODELS
 
 
 def shipped_models(incomplete: str) -> list[str]:
-    """Offer the shipped models, by their cards: loading them would take seconds."""
-    cards = resources.files("conjoin.models").joinpath("files").iterdir()
-    names = sorted(c.name.removesuffix(".json") for c in cards if c.name.endswith(".json"))
-    return [name for name in names if name.startswith(incomplete)]
+    """Offer the shipped models."""
+    return [name for name in SHIPPED_MODELS if name.startswith(incomplete)]
 
 
 def shipped_data(incomplete: str) -> list[str]:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -16,10 +16,16 @@ from rich.table import Table
 from conjoin import __version__
 from conjoin.cli.completion import norms, shipped_data, shipped_models
 from conjoin.cli.manners import settle
-from conjoin.cli.outcome import EXIT_CODES, InterruptedWorkError, outcome, working
+from conjoin.cli.outcome import EXIT_CODES, IncompleteError, outcome, working
+from conjoin.errors import PlanError
+from conjoin.names import SHIPPED_MODELS
 
 if TYPE_CHECKING:
-    from conjoin.report.workspace import Workspace
+    from conjoin.audit.executor import Executor
+    from conjoin.audit.plan import Plan
+    from conjoin.audit.result import AuditResult
+    from conjoin.audit.section import Chapter
+    from conjoin.audit.store import Local
 
 app = typer.Typer(
     name="conjoin",
@@ -72,6 +78,10 @@ PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="Plan file (TOML); other options override it.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples per pass; changes no result.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that share the work.", show_default="1")
+]
+DATA = "marked_fashion_mnist"
 ACT_EXAMPLES = """\
 Examples:  conjoin {0}   |   conjoin {0} -m plain -t linf:8/255 --limit 100
 |   conjoin {0} -m mymodels:resnet --data test.npz"""
@@ -83,19 +93,19 @@ def main() -> None:
     sys.exit(outcome(lambda: app(prog_name="conjoin", standalone_mode=False)))
 
 
-def _settings(
+def _plan(
+    chapters: list[Chapter],
     plan: Path | None,
     models: list[str] | None,
     data: str | None,
     threats: list[str] | None,
     limit: int | None,
     seed: int | None,
-) -> Any:
+) -> Plan:
     """Read the plan file, if any, and let the options override it."""
-    from conjoin.report.plan import make_plan, read_plan
+    from conjoin.audit.plan import make_plan, read_plan
 
-    sys.path.insert(0, os.getcwd())  # module:callable is looked for here first
-    settings = read_plan(plan) if plan else {}
+    settings = {"models": list(SHIPPED_MODELS), "data": DATA} | (read_plan(plan) if plan else {})
     given = {
         "models": models or None,
         "data": data,
@@ -104,7 +114,7 @@ def _settings(
         "seed": seed,
     }
     settings.update({name: value for name, value in given.items() if value is not None})
-    return make_plan(settings, str(plan) if plan else "the options")
+    return make_plan(settings, chapters, str(plan) if plan else "the options")
 
 
 @app.command(
@@ -124,79 +134,123 @@ def audit(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with an interrupted run in this folder.")
     ] = None,
+    workers: Workers = None,
+    executor: Annotated[
+        Literal["here", "pool", "ray"] | None,
+        typer.Option(
+            help="Who does the work: this process, a pool of processes, or Ray (extra ray).",
+            show_default="here for one worker, else pool",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster; by default one is started.")
+    ] = None,
     batch_size: BatchSize = 128,
 ) -> None:
     """Audit models: how robust, what they look at, whether to believe it. Writes a report."""
-    from conjoin.errors import PlanError
-    from conjoin.report.lock import held
-    from conjoin.report.workspace import Workspace
+    from conjoin.audit.binding import read_run
+    from conjoin.audit.perform import held
+    from conjoin.audit.sections import installed
+    from conjoin.audit.store import Local
+    from conjoin.cli.place import check_new, resumed
 
-    if resume is None:
-        settled = _settings(plan, model, data, threat, limit, seed)
-        folder = out or _new_folder("audit")
-    elif any(x is not None for x in (model, data, threat, limit, seed, out, plan)):
+    options = (model, data, threat, limit, seed, out, plan)
+    if resume is not None and any(x is not None for x in options):
         raise PlanError("--resume goes on with the folder's own plan; give no other options")
-    else:
-        sys.path.insert(0, os.getcwd())
-        folder = resume
-        settled = Workspace.resume(folder)[1]
-        if Workspace(folder).finished:
-            _say(f"the run is complete; its report is {folder / 'report.html'}")
-            return
-    from conjoin.report import produce  # noqa: F401 - what takes long, before there is work to lose
-
-    with held(folder):
+    chapters, who = installed(), _executor(executor, workers, ray_address)
+    folder = resume or out or _new_folder("audit")
+    if resume is None:
+        settled = _plan(chapters, plan, model, data, threat, limit, seed)
+    store = Local(folder.absolute())
+    with held(store):
         if resume is None:
-            Workspace.create(folder, settled)
-        _carry_out(settled, Workspace(folder), batch_size, new=resume is None)
-    _show_summary(folder)
+            check_new(store)
+        else:
+            settled = resumed(store, chapters)
+            if store.has("run.json") and read_run(store).complete:
+                _say(f"the run is complete; its report is {folder / 'report.html'}")
+                return
+        result = _carried_out(settled, chapters, store, folder, who, batch_size)
+    _show_summary(result, chapters)
     _say(f"report: {folder / 'report.html'}")
+    if not result.run.complete:
+        failed = dict.fromkeys(m for s in result.run.sections.values() for m in s.failed)
+        raise IncompleteError(
+            f"the audit is incomplete: tasks of {', '.join(failed)} failed; "
+            f"{folder / 'work' / 'failures.txt'} says why. Mend it, then go on with: conjoin audit "
+            f"--resume {shlex.quote(str(folder))}"
+        )
 
 
-def _carry_out(settled: Any, workspace: Workspace, batch_size: int, *, new: bool) -> None:
-    """Do the work in the folder; what was refused before it began leaves nothing behind."""
-    from conjoin.report.produce import audit as carry_out
+def _executor(kind: str | None, workers: int | None, address: str | None) -> Executor:
+    """Return who does the work.
 
-    folder = shlex.quote(str(workspace.folder))
-    try:
-        with working(f"go on with: conjoin audit --resume {folder}") as observe:
-            carry_out(settled, workspace, batch_size=batch_size, observe=observe)
-    except InterruptedWorkError:
-        raise
-    except Exception:
-        if new:
-            workspace.abandon()
-        raise
+    Raises:
+        PlanError: If the options contradict each other.
+    """
+    from conjoin.audit.executor import Here, Pool
+
+    kind = kind or ("here" if address is None and workers in {None, 1} else "pool")
+    if address is not None and kind != "ray":
+        raise PlanError("--ray-address is an address of Ray; give --executor ray with it")
+    if kind == "here" and workers not in {None, 1}:
+        raise PlanError(f"--executor here is this one process; --workers {workers} needs a pool")
+    if kind == "ray":
+        from conjoin.audit.executor.ray import Ray
+
+        return Ray(address, workers)
+    return Here() if kind == "here" else Pool(workers or os.cpu_count() or 1)
 
 
-def _show_summary(folder: Path) -> None:
-    from conjoin.report.findings import at_least, at_most, percent
-    from conjoin.report.schema import Run
+def _carried_out(
+    plan: Plan,
+    chapters: list[Chapter],
+    store: Local,
+    folder: Path,
+    who: Executor,
+    batch_size: int,
+) -> AuditResult:
+    """Load what the plan names and audit it; what was refused leaves nothing behind."""
+    from conjoin.audit.perform import perform
+    from conjoin.audit.sources import load_data, load_subject
+    from conjoin.audit.subject import unique
+    from conjoin.core.run import Run
 
-    run = Run.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
-    table = Table(title=f"{run.data.count} examples of {run.data.name}")
+    def rest() -> str:
+        if not store.has("plan.toml"):
+            return "nothing was begun"
+        return f"go on with: conjoin audit --resume {shlex.quote(str(folder))}"
+
+    with working(rest) as observe:
+        data = load_data(plan.data)
+        subjects = unique([load_subject(text) for text in plan.models])
+        run = Run(batch_size)
+        return perform(plan, chapters, subjects, data, store, who, run=run, observe=observe)
+
+
+def _show_summary(result: AuditResult, chapters: list[Chapter]) -> None:
+    """Show what the report's summary shows: numbers, verdicts, and what speaks against them."""
+    from conjoin.audit.page import bounded, cells
+
+    run = result.run
+    own = {model.name: cells(run, chapters, model.name) for model in run.models}
+    labels = list(dict.fromkeys(cell.label for found in own.values() for cell in found))
+    table = Table(title=f"{run.data.count} of {run.data.available} examples of {run.data.name}")
     table.add_column("model")
-    table.add_column("accuracy", justify="right")
-    if run.data.region:
-        table.add_column("region blanked", justify="right")
-    for text in run.plan["threats"]:
-        table.add_column(f"robust, {text}", justify="right")
+    for label in labels:
+        table.add_column(label, justify="right")
     table.add_column("verdict")
-    by_name = {m.name: m for m in run.models}
     for standing in run.standings:
-        m = by_name[standing.model]
-        cells = [m.name, percent(m.clean_accuracy.value)]
-        if m.blanked_accuracy is not None:
-            cells.append(percent(m.blanked_accuracy.value))
-        cells += [
-            f"{at_least(t.certified_accuracy.value)} .. {at_most(t.robust_accuracy.value)}"
-            for t in m.threats
-        ]
-        table.add_row(*cells, standing.verdict)
+        told = {c.label: " ".join(map(bounded, c.numbers)) for c in own[standing.model]}
+        table.add_row(standing.model, *(told.get(at, "-") for at in labels), standing.verdict)
     _console().print(table)
     for finding in run.findings:
-        if finding.severity == "alarm":
+        if finding.bearing == "against":
             _console().print(f"! {finding.sentence}", markup=False, highlight=False)
+    if not run.complete:
+        failed = [(m, why) for s in run.sections.values() for m, why in s.failed.items()]
+        for model, why in failed:
+            _console().print(f"! failed, {model}: {why}", markup=False, highlight=False)
 
 
 def _console() -> Console:
@@ -204,12 +258,21 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=1000)
 
 
-def _act(name: str, settled: Any, out: Path | None, batch_size: int) -> None:
-    from conjoin.report.acts import ACTS, perform
-    from conjoin.report.lock import held
+def _act(name: str, out: Path | None, batch_size: int, *options: Any) -> None:
+    from conjoin.audit.lock import locked
+    from conjoin.audit.sections import installed
+    from conjoin.audit.store import Local
+    from conjoin.cli.acts import ACTS, perform
+    from conjoin.cli.place import kept
 
+    settled = _plan(installed(), *options)
     folder = out or _new_folder(name)
-    with held(folder), working(f"what was finished is in {folder}") as observe:
+    store = Local(folder.absolute())
+    with (
+        kept(store),
+        locked(store),
+        working(lambda: f"what was finished is in {folder}") as observe,
+    ):
         lines = perform(ACTS[name], settled, folder, batch_size, observe)
     table = Table("model", "setting", "result", "evidence", "file")
     for line in lines:
@@ -232,7 +295,7 @@ def attack(
     batch_size: BatchSize = 128,
 ) -> None:
     """Attack models: robust accuracy, an upper bound. Writes the adversarial inputs."""
-    _act("attack", _settings(plan, model, data, threat, limit, seed), out, batch_size)
+    _act("attack", out, batch_size, plan, model, data, threat, limit, seed)
 
 
 @app.command(epilog=ACT_EXAMPLES.format("certify"))
@@ -247,7 +310,7 @@ def certify(
     batch_size: BatchSize = 128,
 ) -> None:
     """Certify models: certified accuracy, a lower bound. Writes the bounds."""
-    _act("certify", _settings(plan, model, data, threat, limit, seed), out, batch_size)
+    _act("certify", out, batch_size, plan, model, data, threat, limit, seed)
 
 
 @app.command(epilog=ACT_EXAMPLES.format("explain"))
@@ -262,7 +325,7 @@ def explain(
     batch_size: BatchSize = 128,
 ) -> None:
     """Explain models' answers on a few examples. Writes attributions and pictures."""
-    _act("explain", _settings(plan, model, data, threat, limit, seed), out, batch_size)
+    _act("explain", out, batch_size, plan, model, data, threat, limit, seed)
 
 
 @app.command()
@@ -283,21 +346,26 @@ def models() -> None:
 @app.command()
 def render(folder: Annotated[Path, typer.Argument(help="A finished run.")]) -> None:
     """Make the report of a finished run again."""
-    from conjoin.report.render import render_folder
-    from conjoin.report.workspace import write_text
+    from conjoin.audit.perform import page_again
+    from conjoin.audit.sections import installed
+    from conjoin.audit.store import Local, write_text
 
-    write_text(folder / "report.html", render_folder(folder))
+    write_text(Local(folder), "report.html", page_again(Local(folder), installed()))
     _say(f"report: {folder / 'report.html'}")
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of run.json."""
+def schema(
+    of: Annotated[Literal["run", "plan"], typer.Argument(help="run.json, or a plan.")] = "run",
+) -> None:
+    """Print the JSON Schema of run.json or of a plan."""
     import json
 
-    from conjoin.report.schema import Run
+    from conjoin.audit.schemas import plan_schema, run_schema
+    from conjoin.audit.sections import installed
 
-    _say(json.dumps(Run.model_json_schema(), indent=2))
+    describe = run_schema if of == "run" else plan_schema
+    _say(json.dumps(describe(installed()), indent=2))
 
 
 def _version(wanted: bool) -> None:
@@ -314,6 +382,7 @@ def root(
     ] = False,
 ) -> None:
     """Explain, attack and certify classifiers."""
+    sys.path.insert(0, os.getcwd())  # module:callable is looked for here first
 
 
 def _new_folder(what: str) -> Path:

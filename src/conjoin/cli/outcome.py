@@ -33,6 +33,10 @@ class InterruptedWorkError(Exception):
     """Work was interrupted; says what remains of it."""
 
 
+class IncompleteError(Exception):
+    """Some of the work failed; says how to go on."""
+
+
 def outcome(command: Callable[[], object]) -> int:
     """Run a command, say in one line how it failed, and return the exit code.
 
@@ -58,7 +62,12 @@ def _run(command: Callable[[], object]) -> int:
 
 def _said(error: Exception) -> int:
     """Say the error and return its exit code; raise it again if it is a defect."""
-    codes = {InterruptedWorkError: INTERRUPTED, PostconditionError: 3, ConjoinError: 2}
+    codes = {
+        InterruptedWorkError: INTERRUPTED,
+        IncompleteError: 1,
+        PostconditionError: 3,
+        ConjoinError: 2,
+    }
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), None)
     if code is not None:
         return _fail(str(error), code)
@@ -81,10 +90,10 @@ def _fail(message: str, code: int) -> int:
 
 
 @contextmanager
-def working(rest: str) -> Iterator[Observer]:
+def working(rest: Callable[[], str]) -> Iterator[Observer]:
     """Yield an observer; let neither Ctrl-C nor an exit of the user's own code pass for success.
 
-    ``rest`` says what remains when the work is interrupted.
+    ``rest`` is asked what remains when the work is interrupted.
 
     Raises:
         InterruptedWorkError: At Ctrl-C.
@@ -96,7 +105,7 @@ def working(rest: str) -> Iterator[Observer]:
         with interruptible() as check, progress(check) as observe:
             yield observe
     except KeyboardInterrupt:
-        raise InterruptedWorkError(f"interrupted; {rest}") from None
+        raise InterruptedWorkError(f"interrupted; {rest()}") from None
     except (SystemExit, typer.Exit, typer.Abort, BrokenPipeError, EOFError) as stop:
         raise RuntimeError(
             f"the code of a model or of the data ended with {stop!r}; expected it to return, or to "

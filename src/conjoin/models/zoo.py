@@ -13,8 +13,9 @@ from pathlib import Path
 from conjoin.errors import ModelError
 from conjoin.models.card import Card, load, read_card
 from conjoin.models.torch import TorchModel
+from conjoin.names import SHIPPED_MODELS
 
-NAMES = ("plain", "shortcut", "adversarial", "certified")
+NAMES = SHIPPED_MODELS
 
 
 def _path(name: str) -> Path:

@@ -106,7 +106,7 @@ def test_a_folder_of_another_run_is_refused(
 
 def test_what_is_no_folder_of_an_audit_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(PlanError, match="is a file; give a folder"):
+    with pytest.raises(PlanError, match="is a file; expected a folder"):
         run(tmp_path / "file")
     with pytest.raises(PlanError, match=r"holds file and no plan\.toml"):
         run(tmp_path)

@@ -36,10 +36,10 @@ from conjoin.certification import Interval, Lipschitz
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.random import Streams
-from conjoin.core.result import Evidence
+from conjoin.core.result import Bounds, Claim, Evidence
 from conjoin.core.result import Verdict as Known
 from conjoin.core.run import Run
-from conjoin.errors import CapabilityError
+from conjoin.errors import CapabilityError, SoundnessError
 from conjoin.models.torch import TorchModel
 
 INF = math.inf
@@ -251,6 +251,80 @@ def test_a_prepared_certifier_belongs_to_its_weights() -> None:
     made = best(one, data(), (Interval(),), Linf(0.1))
     assert best(one, data(), (Interval(),), Linf(0.1)) is made, "prepared once"
     assert best(other, data(), (Interval(),), Linf(0.1)) is not made
+
+
+class Claims:
+    """A certifier that claims one bound and one radius (in closed form) for all examples."""
+
+    def __init__(self, lower: float, radius: float | None, claim: Claim) -> None:
+        self.lower, self.radius, self.claim = lower, radius, claim
+
+    def __call__(self, model: object, batch: Any, *_: object) -> Bounds:
+        def of_all(value: float) -> torch.Tensor:
+            return torch.full((len(batch),), value)
+
+        radius = None if self.radius is None else of_all(self.radius).double()
+        return Bounds(of_all(self.lower), self.claim, radius=radius)
+
+
+def narrow() -> tuple[Subject, Shard]:
+    """A linear model on eight inputs of four numbers, each right by a margin of 0.2."""
+    x = torch.full((8, 4), 0.5)
+    x[::2, 0], x[1::2, 1] = 0.7, 0.7
+    layer = nn.Linear(4, 2)
+    layer.weight.data, layer.bias.data = torch.eye(2, 4), torch.zeros(2)
+    return Subject("flat", TorchModel(layer)), Shard(0, Dataset(x, torch.tensor([0, 1] * 4)))
+
+
+# The true distance is 0.1: two numbers, 0.7 and 0.5, meet in the middle.
+@pytest.mark.parametrize("claim", list(Claim))
+@pytest.mark.parametrize(
+    ("lower", "radius", "broken"),
+    [
+        (0.05, None, True),  # certified at 0.15, and an attack wins there
+        (0.05, 0.0, True),  # ... also where it claims no radius
+        (-1.0, 0.12, True),  # a radius beyond the distance found, and nothing claimed at 0.15
+        (-1.0, 0.02, False),
+        (-1.0, None, False),
+    ],
+)
+def test_an_attack_that_contradicts_a_certificate_is_an_alarm(
+    lower: float, radius: float | None, broken: bool, claim: Claim
+) -> None:
+    asked = sweep(threat=Linf(0.15), certifiers=(Claims(lower, radius, claim),))
+    if broken:
+        with pytest.raises(SoundnessError, match="succeeded inside a certified radius, at"):
+            robustness(*narrow(), asked)
+        return
+    made = robustness(*narrow(), asked)
+    assert bool((made["distance"] >= 0.1 - 1e-6).all() & (made["distance"] <= 0.15).all())
+    assert made["deployed"].tolist() == [claim == Claim.SOUND_DEPLOYED] * 8
+
+
+@pytest.mark.parametrize(("threat", "truth"), [(Linf(0.1), 0.1), (L2(0.15), 0.02**0.5)], ids=str)
+def test_a_certificate_that_is_tight_is_no_false_alarm(threat: Any, truth: float) -> None:
+    # Both certifiers are exact up to rounding on a linear model, and the attack comes as near.
+    asked = sweep(threat=threat, certifiers=(Lipschitz(), Interval()), rounds=6)
+    subject, shard = narrow()
+    made = robustness(subject, shard, asked)
+    assert bool((made["radius"] <= made["distance"]).all())
+    largest = asked.largest(shard.data)
+    assert largest == pytest.approx(2 * threat.eps, rel=1e-6), "the plan's reach"
+    assert made["radius"].tolist() == pytest.approx([min(truth, largest)] * 8, rel=1e-3)
+
+
+def test_a_gradient_that_vanishes_is_flagged_and_a_faint_one_is_not() -> None:
+    class Dead(nn.Module):
+        """max(x_0 - 1/2, 0) for one class, so that nothing moves where x_0 < 1/2."""
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            first = 1e-20 * torch.relu(z[:, 0] - 0.5)
+            return torch.stack([first, torch.zeros_like(first)], 1)
+
+    x = torch.tensor([[0.1, 0.2], [0.8, 0.2], [0.3, 0.2]])
+    shard = Shard(0, Dataset(x, torch.zeros(3, dtype=torch.int64)))
+    made = gradient(Subject("dead", TorchModel(Dead())), shard)
+    assert made["vanishing"].tolist() == [True, False, True]
 
 
 def test_a_flat_gradient_is_seen() -> None:

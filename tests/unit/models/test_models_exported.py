@@ -16,13 +16,13 @@ from conftest import Residual
 from torch import nn
 
 from conjoin import Linf, certify, wrap
+from conjoin.audit.sources import load_subject
+from conjoin.audit.subject import check_answers
 from conjoin.certification import Interval, Lipschitz
 from conjoin.core.dataset import Dataset
 from conjoin.errors import ModelError
 from conjoin.models.exported import load
 from conjoin.nn.initialise import initialise
-from conjoin.report.audit import check_deterministic
-from conjoin.report.sources import load_subject
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -125,7 +125,7 @@ def test_certificates_are_those_of_the_network(name: str, tmp_path: Path) -> Non
     made = network(name)
     subject = load_subject(str(export(made, tmp_path / f"{name}.pt2")))
     data = Dataset(images(8), made(images(8)).argmax(1))
-    check_deterministic(subject, data)
+    check_answers(subject, data)
     assert subject.name == name
     for method in (Interval(), Lipschitz()):
         found = certify(subject.model, data, method, Linf(1e-3))

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from conjoin.audit.sources import load_subject
 from conjoin.errors import ModelError
 from conjoin.models import hub
 from conjoin.models.torch import TorchModel
-from conjoin.report.sources import load_subject
 
 CONFIG = {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
 

@@ -76,7 +76,7 @@ def render(
     bodies = {c.name: c.section.html(records[c.name], tensors[c.name]) for c in chapters}
     openings = {c.name: c.opening(records[c.name], tensors[c.name]) for c in chapters}
     absent = {c.name: _absent(run, c.name) for c in chapters}
-    cells = {m.name: _cells(m.name, chapters, records) for m in run.models}
+    told = {m.name: cells(run, chapters, m.name) for m in run.models}
     styles = [_asset("frame.css"), *(c.style for c in chapters)]
     scripts = [_asset("frame.js"), *(c.script for c in chapters if c.script)]
     return (
@@ -88,8 +88,8 @@ def render(
             bodies=bodies,
             openings=openings,
             absent=absent,
-            cells=cells,
-            labels=list(dict.fromkeys(cell.label for own in cells.values() for cell in own)),
+            cells=told,
+            labels=list(dict.fromkeys(cell.label for own in told.values() for cell in own)),
             findings=_grouped(run),
             grades=GRADES,
             bearings=BEARINGS,
@@ -100,10 +100,10 @@ def render(
     )
 
 
-def _cells(model: str, chapters: Sequence[Chapter], records: Mapping[str, Records]) -> list[Cell]:
+def cells(run: Run, chapters: Sequence[Chapter], model: str) -> list[Cell]:
     """Return the numbers of a model's card, in the order of the sections."""
-    told = ((c, records[c.name]) for c in chapters)
-    return [cell for c, own in told if model in own for cell in c.cells(own[model])]
+    told = ((c, run.sections[c.name].models.get(model)) for c in chapters if c.name in run.sections)
+    return [cell for c, own in told if own for cell in c.cells(c.Record.model_validate(own))]
 
 
 def _absent(run: Run, section: str) -> dict[str, list[str]]:
@@ -176,4 +176,4 @@ def _asset(name: str) -> str:
     return resources.files("conjoin.audit.page").joinpath(name).read_text("utf-8")
 
 
-__all__ = ["fragment", "render"]
+__all__ = ["bounded", "cells", "fragment", "render"]

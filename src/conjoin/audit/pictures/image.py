@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 LARGEST_SIDE = 192  # pixels of a stored picture: what a page can show of many side by side
+SHEET_SIDE = 140
 LOSSLESS_SIDE = 64  # small pictures are stored exactly; browsers enlarge them
 
 
@@ -81,9 +82,36 @@ def summed(values: Tensor) -> np.ndarray:
     return array.sum(0) if array.ndim == 3 else array
 
 
+def contact_sheet(x: Tensor, values: Tensor, bounds: tuple[float, float]) -> Image.Image | None:
+    """Put inputs above their maps, one column an example, one colour scale; ``None`` if no images.
+
+    The scale is the 99th percentile of the magnitude over all maps.
+    """
+    if not len(x) or planes(x[0]) is None or values.shape != x.shape:
+        return None
+    low, high = bounds
+    scale = map_scale(values)
+    columns = [
+        (_image((_planes(one) - low) / (high - low)), _image(coloured(summed(row), scale)))
+        for one, row in zip(x, values, strict=True)
+    ]
+    width, height = columns[0][0].size
+    factor = max(1, SHEET_SIDE // max(width, height))
+    cell = (width * factor, height * factor)
+    sheet = Image.new("RGB", ((cell[0] + 6) * len(columns), (cell[1] + 6) * 2), "white")
+    for number, column in enumerate(columns):
+        for line, part in enumerate(column):
+            enlarged = part.convert("RGB").resize(cell, Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (number * (cell[0] + 6), line * (cell[1] + 6)))
+    return sheet
+
+
+def _image(shares: np.ndarray) -> Image.Image:
+    return Image.fromarray((shares.clip(0, 1) * 255).round().astype(np.uint8))
+
+
 def _shown(shares: np.ndarray, words: str) -> Markup:
-    pixels = (shares.clip(0, 1) * 255).round().astype(np.uint8)
-    picture = Image.fromarray(pixels)
+    picture = _image(shares)
     kind = "PNG"
     options: dict[str, Any] = {"optimize": True}
     if max(picture.size) > LOSSLESS_SIDE:  # a photograph would be 150 kB as PNG
@@ -98,4 +126,4 @@ def _shown(shares: np.ndarray, words: str) -> Markup:
     )
 
 
-__all__ = ["Images", "coloured", "map_scale", "planes", "summed"]
+__all__ = ["Images", "coloured", "contact_sheet", "map_scale", "planes", "summed"]

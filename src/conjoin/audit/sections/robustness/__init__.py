@@ -176,8 +176,7 @@ class Robustness:
     def cells(self, record: Record, /) -> Iterable[Cell]:
         """Show both bounds under each threat."""
         for found in record.threats:
-            yield Cell(f"{found.threat}: proved", found.certified)
-            yield Cell(f"{found.threat}: under attack", found.robust)
+            yield Cell(f"robust, {found.threat}", found.certified, found.robust)
 
     def opening(self, records: Records, tensors: Tensors, /) -> Markup:
         """Show one attack that succeeded."""

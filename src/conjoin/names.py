@@ -8,4 +8,6 @@ SHIPPED_DATA = {
     "marked_fashion_mnist": "the test images with a mark that tells the class of 95 % "
     "(marked_fashion_mnist:0.5 for another rate)",
 }
+SHIPPED_MODELS = ("plain", "shortcut", "adversarial", "certified")
 NORMS = ("linf", "l2", "l1")
+FROM_PYTHON = "python:"  # before the name of a model or of data that a plan cannot load

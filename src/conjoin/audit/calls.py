@@ -19,8 +19,8 @@ from urllib.parse import unquote
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from conjoin.audit.threats import parse_number
 from conjoin.errors import DataError, ModelError, PlanError
-from conjoin.report.plan import parse_number
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _SCALARS = (bool, int, float, str)
@@ -157,3 +157,6 @@ def _toml(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+__all__ = ["call", "is_call", "title"]

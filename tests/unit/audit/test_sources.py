@@ -11,23 +11,17 @@ import torch
 from torch import nn
 
 from conjoin import Linf, certify
+from conjoin.audit.perform import draw
+from conjoin.audit.sources import load_data, load_subject
+from conjoin.audit.subject import Subject, check_answers, check_fit, unique
+from conjoin.audit.threats import make_threat
 from conjoin.certification import Interval, Lipschitz
 from conjoin.cli import completion
 from conjoin.core.dataset import Dataset
 from conjoin.errors import DataError, ModelError, PlanError
 from conjoin.models import zoo
 from conjoin.models.torch import TorchModel
-from conjoin.report.audit import check_deterministic
-from conjoin.report.names import NORMS
-from conjoin.report.plan import parse_threat
-from conjoin.report.sources import (
-    Subject,
-    check_fit,
-    draw,
-    load_data,
-    load_subject,
-    unique_names,
-)
+from conjoin.names import NORMS
 
 
 @pytest.fixture
@@ -103,7 +97,7 @@ class Remembers(nn.Module):
 def test_a_shipped_model_comes_with_its_card() -> None:
     found = load_subject("plain")
     assert found.name == "plain" and found.summary.startswith("ordinary training")
-    assert found.shape == (1, 28, 28) and (found.low, found.high) == (0.0, 1.0)
+    assert found.shape == (1, 28, 28) and found.bounds == (0.0, 1.0)
     assert found.notes == ()
 
 
@@ -214,12 +208,12 @@ def test_a_wrapped_model_that_gives_a_dictionary_is_taken(
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     found = load_subject("dictionaries:net")
-    check_deterministic(found, rows())
+    check_answers(found, rows())
     for method in (Lipschitz(), Interval()):
         lower = certify(found.model, rows(), method, Linf(0.01)).lower
         assert bool(lower.isfinite().all())
     with pytest.raises(ModelError, match=r"returned a dict; .*wrap\(module, outputs="):
-        check_deterministic(load_subject("dictionaries:bare"), rows())
+        check_answers(load_subject("dictionaries:bare"), rows())
 
 
 def test_an_exported_network_and_a_folder_are_told_by_what_they_are(tmp_path: Path) -> None:
@@ -236,7 +230,8 @@ def test_the_names_that_shells_are_offered_are_those_that_load() -> None:
     for name in completion.shipped_data(""):
         assert len(load_data(name)) > 0
     assert completion.shipped_data("marked") == ["marked_fashion_mnist"]
-    assert [parse_threat(f"{norm}1").name for norm in completion.norms("")] == list(NORMS)
+    threats = [make_threat(f"{norm}1", (0.0, 1.0), None) for norm in completion.norms("")]
+    assert [getattr(threat, "name", None) for threat in threats] == list(NORMS)
     assert completion.norms("L2") == ["l2:"]
 
 
@@ -280,11 +275,18 @@ def test_an_unreadable_file_of_weights_is_bad_input(
 )
 def test_names_in_a_report_are_unique(names: list[str], expected: list[str]) -> None:
     model = nn.Linear(4, 3)
-    found = [s.name for s in unique_names([subject(model, n) for n in names])]
+    found = [s.name for s in unique([subject(model, n) for n in names])]
     assert found == expected and len(set(found)) == len(found)
 
 
 # Data
+
+
+def test_what_was_given_from_python_cannot_be_loaded() -> None:
+    with pytest.raises(ModelError, match="'python:net' was given from Python"):
+        load_subject("python:net")
+    with pytest.raises(DataError, match="'python:rows' was given from Python"):
+        load_data("python:rows")
 
 
 def test_the_mark_rate_is_part_of_the_name() -> None:
@@ -325,22 +327,13 @@ def test_the_draw_is_seeded_without_repetition_and_in_order() -> None:
 
 
 def test_data_of_another_shape_than_the_card_says_is_refused() -> None:
-    card = subject(nn.Linear(4, 3), shape=(1, 28, 28), low=0.0, high=1.0)
+    card = subject(nn.Linear(4, 3), shape=(1, 28, 28), bounds=(0.0, 1.0))
     with pytest.raises(DataError, match=r"shape \(4,\); net expects \(1, 28, 28\)"):
         check_fit(card, rows(), (0.0, 1.0))
 
 
-def test_data_in_bytes_gets_the_advice_to_divide() -> None:
-    big = Dataset(rows().x * 255, rows().y)
-    card = subject(nn.Linear(4, 3), shape=(4,), low=0.0, high=1.0)
-    with pytest.raises(DataError, match=r"span 0\.\..*; net's card says 0\.\.1; divide by 255"):
-        check_fit(card, big, (0.0, 1.0))
-    with pytest.raises(DataError, match=r"the plan's bounds says? 0\.\.1; divide by 255"):
-        check_fit(subject(nn.Linear(4, 3)), big, (0.0, 1.0))
-
-
 def test_bounds_other_than_the_card_s_are_refused() -> None:
-    card = subject(nn.Linear(4, 3), shape=(4,), low=0.0, high=1.0)
+    card = subject(nn.Linear(4, 3), shape=(4,), bounds=(0.0, 1.0))
     with pytest.raises(PlanError, match=r"bounds are \(-1\.0, 1\.0\); net's card says .* 0\.\.1"):
         check_fit(card, rows(), (-1.0, 1.0))
     check_fit(card, rows(), (0.0, 1.0))
@@ -348,24 +341,22 @@ def test_bounds_other_than_the_card_s_are_refused() -> None:
 
 def test_a_random_model_is_found_out_by_asking_twice() -> None:
     with pytest.raises(ModelError, match="net is random: two passes over the same 16 inputs"):
-        check_deterministic(subject(Noisy()), rows())
+        check_answers(subject(Noisy()), rows())
     with pytest.raises(ModelError, match="net is random"):
-        check_deterministic(subject(Remembers()), rows())
-    check_deterministic(subject(nn.Linear(4, 3)), rows())
-    check_deterministic(subject(nn.Linear(4, 3)), rows(1))
+        check_answers(subject(Remembers()), rows())
+    check_answers(subject(nn.Linear(4, 3)), rows())
+    check_answers(subject(nn.Linear(4, 3)), rows(1))
 
 
 def test_the_check_for_randomness_leaves_the_global_random_state() -> None:
     noisy, before = subject(Noisy()), torch.get_rng_state()
     with pytest.raises(ModelError, match="is random"):
-        check_deterministic(noisy, rows())
+        check_answers(noisy, rows())
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_network_that_fails_on_the_data_names_their_shape() -> None:
     with pytest.raises(ModelError, match=r"net fails on inputs of shape \(4,\).*Give data of"):
-        check_deterministic(subject(nn.Linear(5, 3)), rows())
+        check_answers(subject(nn.Linear(5, 3)), rows())
     with pytest.raises(DataError, match=r"labels go up to 3.*classes 0\.\.2"):
-        check_deterministic(
-            subject(nn.Linear(4, 3)), Dataset(rows(4).x, torch.tensor([0, 1, 2, 3]))
-        )
+        check_answers(subject(nn.Linear(4, 3)), Dataset(rows(4).x, torch.tensor([0, 1, 2, 3])))

@@ -9,49 +9,27 @@ path, or such a call returning a :class:`Dataset` or (inputs, labels).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from conjoin.audit.calls import call, is_call, title
+from conjoin.audit.subject import Subject
+from conjoin.audit.threats import parse_number
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Model
-from conjoin.core.random import Streams
 from conjoin.core.result import load_tensors
 from conjoin.data import fashion_mnist, idx_folder, image_folder, marked, npz, parquet
 from conjoin.data.files import from_arrays
-from conjoin.errors import DataError, ModelError, PlanError
+from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
 from conjoin.models import exported, hub, zoo
 from conjoin.models.torch import TorchModel
 from conjoin.models.wrap import wrap
-from conjoin.report.calls import call, is_call, title
-from conjoin.report.names import SHIPPED_DATA
-from conjoin.report.plan import parse_number
+from conjoin.names import FROM_PYTHON, SHIPPED_DATA
 
 DEFAULT_RATE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A model under audit, with what its card says.
-
-    Attributes:
-        name: Short, unique in a report.
-        model: Ready for the drivers.
-        summary: One line from its card, or what it was loaded from.
-        shape, low, high: What the card promises of the inputs, if anything.
-        notes: What was noticed when it was loaded.
-    """
-
-    name: str
-    model: Model
-    summary: str
-    shape: tuple[int, ...] | None = None
-    low: float | None = None
-    high: float | None = None
-    notes: tuple[str, ...] = ()
 
 
 def load_subject(text: str) -> Subject:
@@ -60,6 +38,8 @@ def load_subject(text: str) -> Subject:
     Raises:
         ModelError, DataError: If it cannot be loaded; pickles are refused.
     """
+    if text.startswith(FROM_PYTHON):
+        raise ModelError(f"{text!r} was given from Python; go on from there, in the same folder")
     if text in zoo.NAMES:
         return _from_card(zoo.shipped(text), zoo.card(text))
     if is_call(text):
@@ -79,7 +59,7 @@ def load_subject(text: str) -> Subject:
     if path.is_dir():
         found = hub.load(path)
         name = _name(path.resolve().name)
-        return Subject(name, found.model, found.summary, found.shape, notes=found.notes)
+        return Subject(name, found.model, found.summary, found.notes, found.shape)
     load_tensors(path)  # refuses pickles and broken files with their own message
     raise ModelError(
         f"{path} holds weights without the layers they belong to; give the model card "
@@ -106,8 +86,9 @@ def _name(text: str) -> str:
 
 
 def _from_card(model: TorchModel, card: cards.Card) -> Subject:
+    expects = card.inputs
     return Subject(
-        card.name, model, card.summary, card.inputs.shape, card.inputs.low, card.inputs.high
+        card.name, model, card.summary, shape=expects.shape, bounds=(expects.low, expects.high)
     )
 
 
@@ -117,6 +98,8 @@ def load_data(text: str) -> Dataset:
     Raises:
         DataError: If it cannot be loaded.
     """
+    if text.startswith(FROM_PYTHON):
+        raise DataError(f"{text!r} was given from Python; go on from there, in the same folder")
     name, _, rate = text.partition(":")
     if name == "marked_fashion_mnist":
         return marked(fashion_mnist("test"), parse_number(rate) if rate else DEFAULT_RATE)
@@ -150,48 +133,4 @@ def _as_dataset(made: object, origin: str) -> Dataset:
     )
 
 
-def draw(data: Dataset, limit: int, seed: int) -> Dataset:
-    """Draw ``limit`` examples without replacement, in the order of the data; all if 0."""
-    if not limit or limit >= len(data):
-        return data
-    order = Streams.of(seed, data.positions).fold(0x5E1EC7).uniform(1, dtype=torch.float64)[:, 0]
-    return data.select(order.argsort()[:limit].sort().values)
-
-
-def check_fit(subject: Subject, data: Dataset, bounds: tuple[float, float]) -> None:
-    """Refuse data that the model was not made for, by its card, the plan's box and one pass.
-
-    Raises:
-        DataError: If shape or range do not fit.
-    """
-    shape = tuple(data.x.shape[1:])
-    if subject.shape is not None and shape != subject.shape:
-        raise DataError(
-            f"inputs have shape {shape}; {subject.name} expects {subject.shape} (its card)"
-        )
-    low, high = float(data.x.min()), float(data.x.max())
-    allowed = bounds if subject.low is None or subject.high is None else (subject.low, subject.high)
-    owner = "the plan's bounds" if subject.low is None else f"{subject.name}'s card"
-    slack = 1e-6 * max(1.0, abs(allowed[1] - allowed[0]))
-    if low < allowed[0] - slack or high > allowed[1] + slack:
-        hint = "; divide by 255" if high > 1.5 and allowed[1] == 1 else ""
-        raise DataError(
-            f"inputs span {low:g}..{high:g}; {owner} says {allowed[0]:g}..{allowed[1]:g}{hint}"
-        )
-    if subject.low is not None and (subject.low, subject.high) != bounds:
-        raise PlanError(
-            f"the plan's bounds are {bounds}; {subject.name}'s card says inputs lie in "
-            f"{subject.low:g}..{subject.high:g}"
-        )
-
-
-def unique_names(subjects: list[Subject]) -> list[Subject]:
-    """Number the names that occur twice."""
-    out: dict[str, Subject] = {}
-    for subject in subjects:
-        name, count = subject.name, 1
-        while name in out:
-            count += 1
-            name = f"{subject.name}-{count}"
-        out[name] = replace(subject, name=name)
-    return list(out.values())
+__all__ = ["load_data", "load_subject"]

@@ -1,0 +1,135 @@
+"""One act at a time, on the arguments of an audit: attack, certify or explain.
+
+Each writes its results as safetensors that :class:`~conjoin.core.result.Result` reads again, and
+returns lines of a table for a person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from conjoin.audit.finding import written
+from conjoin.audit.methods import context_of
+from conjoin.audit.perform import draw
+from conjoin.audit.pictures.image import contact_sheet
+from conjoin.audit.plan import Plan
+from conjoin.audit.schema import Bound
+from conjoin.audit.sections.explain import Settings as Explaining
+from conjoin.audit.sections.robustness import Settings as Testing
+from conjoin.audit.sections.robustness import names
+from conjoin.audit.sources import load_data, load_subject
+from conjoin.audit.statistics import share
+from conjoin.audit.subject import Subject, check_answers, check_data, check_fit, unique
+from conjoin.core.dataset import Dataset
+from conjoin.core.protocols import Observer
+from conjoin.core.result import Evidence, EvidenceClass, replace_file
+from conjoin.core.run import Run, attack, attribute, certify
+from conjoin.errors import CapabilityError
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of an act's table."""
+
+    model: str
+    setting: str
+    result: str
+    evidence: EvidenceClass | None
+    file: Path | None
+
+
+Act = Callable[[Plan, Subject, Dataset, Path, Run], list[Line]]
+
+
+def perform(
+    act: Act, plan: Plan, folder: Path, batch_size: int, observe: Observer | None
+) -> list[Line]:
+    """Load what the plan names and do one act for every model.
+
+    Raises:
+        ConjoinError: If plan, models or data cannot be used.
+    """
+    data = draw(load_data(plan.data), plan.limit, plan.seed)
+    subjects = unique([load_subject(text) for text in plan.models])
+    check_data(data, plan.bounds)
+    lines = []
+    for subject in subjects:
+        check_fit(subject, data, plan.bounds)
+        check_answers(subject, data)
+        lines += act(plan, subject, data, folder, Run(batch_size, observe))
+    return lines
+
+
+def attack_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: Run) -> list[Line]:
+    """Attack under every threat: robust accuracy, an upper bound."""
+    method, lines = plan.of("robustness", Testing).attack.build(context_of(plan, data)), []
+    for text, threat in plan.balls(data).items():
+        found = attack(subject.model, data, method, threat, seed=plan.seed, run=run)
+        file = folder / f"attack-{_slug(subject.name, text)}.safetensors"
+        found.save(file)
+        standing, evidence = int((~found.success).sum()), Evidence.empirical(repr(method))
+        n = share(standing, len(data), plan.alpha, evidence, Bound.UPPER)
+        said = f"robust accuracy <= {written(n)}"
+        lines.append(Line(subject.name, text, said, evidence.kind, file))
+    return lines
+
+
+def certify_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: Run) -> list[Line]:
+    """Certify under every threat by every certifier: certified accuracy, a lower bound.
+
+    Raises:
+        CapabilityError: If no certifier knows the model.
+    """
+    lines, methods = [], plan.of("robustness", Testing).certify
+    for text, threat in plan.balls(data).items():
+        for name, method in zip(names(methods), methods, strict=True):
+            setting, made = f"{text}, {name}", method.build(context_of(plan, data))
+            try:
+                found = certify(subject.model, data, made, threat, run=run)
+            except CapabilityError as error:
+                lines.append(Line(subject.name, setting, str(error), None, None))
+                continue
+            file = folder / f"certify-{_slug(subject.name, text, name)}.safetensors"
+            found.save(file)
+            proved, evidence = int(found.certified.sum()), found.evidence
+            n = share(proved, len(data), plan.alpha, evidence, Bound.LOWER)
+            said = f"certified accuracy >= {written(n)}"
+            lines.append(Line(subject.name, setting, said, evidence.kind, file))
+    if all(line.file is None for line in lines):
+        reasons = "; ".join(dict.fromkeys(line.result for line in lines))
+        raise CapabilityError(
+            f"no certificate for {subject.name}: {reasons or 'none was asked for'}"
+        )
+    return lines
+
+
+def explain_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: Run) -> list[Line]:
+    """Explain the first examples by every method; writes tensors and, of images, a picture."""
+    some = data.select(range(min(len(data), plan.shown)))
+    lines = []
+    for method in plan.of("explain", Explaining).methods:
+        made = method.build(context_of(plan, some))
+        found = attribute(subject.model, some, made, seed=plan.seed, run=run)
+        file = folder / f"explain-{_slug(subject.name, str(method))}.safetensors"
+        found.save(file)
+        picture = contact_sheet(some.x, found.values, plan.bounds)
+        if picture is not None:
+            file = file.with_suffix(".png")
+            replace_file(file, lambda aside, sheet=picture: sheet.save(aside, "PNG"))  # type: ignore[misc]
+        gap = found.gap.abs().max()
+        said = (
+            "no completeness promised" if gap.isnan() else f"completeness gap <= {float(gap):.1e}"
+        )
+        lines.append(Line(subject.name, str(method), said, EvidenceClass.HEURISTIC, file))
+    return lines
+
+
+def _slug(*words: str) -> str:
+    """Join words to a name that can be part of a file's."""
+    return "-".join(re.sub(r"[^\w.=+-]+", "_", w.replace(":", "-")) for w in words)[:160]
+
+
+ACTS: dict[str, Act] = {"attack": attack_act, "certify": certify_act, "explain": explain_act}

@@ -1,1 +1,0 @@
-"""The audit: plan, results, findings, report."""
