@@ -40,7 +40,8 @@ from conjoin.core.result import Certificate
 from conjoin.data import fashion_mnist, marked
 from conjoin.errors import ConjoinError, SoundnessError
 from conjoin.models.torch import TorchModel
-from conjoin.models.zoo import NAMES, shipped
+from conjoin.models.zoo import shipped
+from conjoin.names import FASHION_MODELS
 
 KINDS: dict[str, tuple[float, Any]] = {"linf": (math.inf, Linf), "l2": (2.0, L2), "l1": (1.0, L1)}
 METHODS = (Interval(), Lipschitz())
@@ -75,7 +76,7 @@ def zoo(count: int) -> Iterator[Subject]:
     """The shipped models on their data."""
     data = marked(fashion_mnist("test"), 0.95).select(range(count))
     eps = {"linf": (0.002, 0.02), "l2": (0.1, 0.5), "l1": (0.3, 2.0)}
-    for name in NAMES:
+    for name in FASHION_MODELS:
         model = shipped(name)
         twin = copy.deepcopy(model.module).double().eval()
         with torch.no_grad():

@@ -2,9 +2,11 @@
 
     python examples/train_credit.py DATA OUT    # DATA: the folder that holds german.data
 
-The data do not ship with the package. The network takes the table in its own units: its first layer
-standardises the columns, so that a threat of half a spread is half a spread, whoever attacks. OUT gets
-``credit_mlp.json`` and ``credit_mlp.safetensors``, which ``conjoin.models.card.load`` reads.
+The network takes the table in its own units: its first layer standardises the columns, so that a threat
+of half a spread is half a spread, whoever attacks. OUT gets ``credit_mlp.json`` and
+``credit_mlp.safetensors``, which ``conjoin.models.card.load`` reads, and ``german_credit.data``, the
+rows that it was not trained on. These three ship with the package, in src/conjoin/models/files and
+src/conjoin/data/files; the SHA-256 that is printed stands in src/conjoin/data/german.py.
 """
 
 import hashlib
@@ -20,24 +22,31 @@ from conjoin import L2, Dataset, Linf, Scaled, attack, attribute, certify, predi
 from conjoin.attacks import PGD
 from conjoin.attribution import integrated_gradients
 from conjoin.certification import BestOf, Interval, Lipschitz
+from conjoin.core.dataset import grouped
 from conjoin.core.distribution import Reference
 from conjoin.core.quantity import Always, Contrast
-from conjoin.core.random import Streams
 from conjoin.core.result import replace_file, save_tensors
 from conjoin.data import Spread, german_credit
+from conjoin.data.german import SAMPLE, held_out
 from conjoin.models.card import Layer, build, load
 from conjoin.nn.initialise import initialise
-from conjoin.plots.bars import grouped
 from conjoin.training import Recipe, Standard, fit
 
-HELD_OUT = 300
 RECIPE = Recipe(epochs=30, batch_size=64, rate=2e-3)
 
 
 def halves(data: Dataset) -> tuple[Dataset, Dataset]:
     """Split into training and test rows, a pure function of the rows' positions."""
-    order = Streams.of(0, data.positions).uniform(1, dtype=torch.float64)[:, 0].argsort()
-    return data.select(order[HELD_OUT:]), data.select(order[:HELD_OUT])
+    flags = held_out(data.positions)
+    return data.select(~flags), data.select(flags)
+
+
+def pack(source: Path, test: Dataset, target: Path) -> None:
+    """Write the test rows as they stand in the original, each behind its position there."""
+    lines = (source / "german.data").read_text("ascii").splitlines()
+    text = "".join(f"{row} {lines[row].strip()}\n" for row in test.positions.tolist())
+    replace_file(target, lambda path: path.write_text(text, "ascii") and None)
+    print(f"{target.name}: SHA-256 {hashlib.sha256(text.encode()).hexdigest()}")
 
 
 def layers(train: Dataset) -> list[dict[str, object]]:
@@ -119,6 +128,7 @@ def main(source: str, folder: str) -> None:
     fit(network, train, Standard(), RECIPE)
     measured = measure(network, train, test)
     target = Path(folder)
+    pack(Path(source), test, target / SAMPLE)
     file = target / "credit_mlp.safetensors"
     save_tensors(dict(network.state_dict()), file, {"format": "pt"})
     card = {
@@ -129,8 +139,13 @@ def main(source: str, folder: str) -> None:
         "inputs": {"shape": [len(train.features)], "low": 0.0, "high": 20000.0},
         "classes": list(train.classes),
         "weights": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
-        "training": {"data": f"{len(train)} rows of German credit", "epochs": RECIPE.epochs},
-        "measured": {"data": f"{len(test)} other rows", **measured},
+        "training": {
+            "data": f"{len(train)} rows of German credit",
+            "seed": 0,
+            "command": "python examples/train_credit.py DATA OUT",
+            "epochs": RECIPE.epochs,
+        },
+        "measured": {"data": f"{len(test)} other rows of German credit", **measured},
     }
     text = json.dumps(card, indent=2) + "\n"
     replace_file(target / "credit_mlp.json", lambda path: path.write_text(text) and None)

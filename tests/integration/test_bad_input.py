@@ -116,7 +116,15 @@ def test_broken_weights_and_cards_are_named(refused: Refused, tmp_path: Path) ->
 
 def test_another_shape_than_the_card_s(refused: Refused, images: Images) -> None:
     said = refused("-m", "plain", "--data", images(x=np.zeros((6, 3, 32, 32), np.float32)))
-    assert said == "inputs have shape (3, 32, 32); plain expects (1, 28, 28) (its card)"
+    assert said == (
+        "inputs have shape (3, 32, 32); plain expects (1, 28, 28) (its card): give data and models "
+        "that belong together (--data, --model)"
+    )
+
+
+def test_a_model_of_a_table_and_images_do_not_fit(refused: Refused) -> None:
+    for words in (["-m", "credit_mlp"], ["--data", "german_credit"]):
+        assert "give data and models that belong together" in refused(*words)
 
 
 def test_another_shape_than_an_own_network_takes(

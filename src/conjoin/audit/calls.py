@@ -48,7 +48,7 @@ def call(text: str, error: type[DataError | ModelError]) -> Any:
     where = text.partition("?")[0]
     try:
         made = _find(where, error)
-        bound = _bind(made, where, text, error)
+        bound = bind(made, where, text, error)
         return made(*bound.args, **bound.kwargs)
     except SystemExit as stop:
         raise error(
@@ -72,9 +72,14 @@ def _find(where: str, error: type[DataError | ModelError]) -> Callable[..., Any]
     return made  # type: ignore[no-any-return] # it was just seen to be callable
 
 
-def _bind(
+def bind(
     made: Callable[..., Any], where: str, text: str, error: type[DataError | ModelError]
 ) -> inspect.BoundArguments:
+    """Read the arguments behind the question mark of ``text`` as those of a callable.
+
+    Raises:
+        DataError, ModelError: As ``error`` says: if one is missing, unknown or not of its type.
+    """
     signature = _signature(made)
     known = {n: p for n, p in signature.parameters.items() if p.kind in _NAMED}
     others = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -159,4 +164,4 @@ def _toml(text: str) -> Any:
         return text
 
 
-__all__ = ["call", "is_call", "title"]
+__all__ = ["bind", "call", "is_call", "title"]

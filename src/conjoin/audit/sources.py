@@ -3,33 +3,49 @@
 A model is the name of a shipped one, the path of a model card (JSON beside safetensors), of a ``.pt2``
 (``torch.export``) or of a folder of the Hugging Face layout, or ``module:callable?argument=value``
 returning a ``torch.nn.Module`` or what :func:`conjoin.wrap` makes of one. Data is a shipped set, a
-path, or such a call returning a :class:`Dataset` or (inputs, labels).
+path, a table ``file.csv?label=paid back&immutable=age``, or such a call returning a :class:`Dataset` or
+(inputs, labels).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from conjoin.audit.calls import call, is_call, title
+from conjoin.audit.calls import bind, call, is_call, title
 from conjoin.audit.subject import Subject
 from conjoin.audit.threats import parse_number
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, grouped
 from conjoin.core.protocols import Model
 from conjoin.core.result import load_tensors
-from conjoin.data import fashion_mnist, idx_folder, image_folder, marked, npz, parquet
+from conjoin.data import (
+    Layout,
+    fashion_mnist,
+    german_credit,
+    idx_folder,
+    image_folder,
+    marked,
+    npz,
+    parquet,
+    table,
+)
 from conjoin.data.files import from_arrays
+from conjoin.data.tables import header
 from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
 from conjoin.models import exported, hub, zoo
 from conjoin.models.torch import TorchModel
 from conjoin.models.wrap import wrap
-from conjoin.names import FROM_PYTHON, SHIPPED_DATA
+from conjoin.names import FROM_PYTHON, GERMAN_CREDIT, SHIPPED_DATA
 
 DEFAULT_RATE = 0.95
+TABLES = {".csv": ",", ".tsv": "\t", ".parquet": "", ".pq": ""}  # and what stands between columns
 
 
 def load_subject(text: str) -> Subject:
@@ -100,26 +116,88 @@ def load_data(text: str) -> Dataset:
     """
     if text.startswith(FROM_PYTHON):
         raise DataError(f"{text!r} was given from Python; go on from there, in the same folder")
-    name, _, rate = text.partition(":")
-    if name == "marked_fashion_mnist":
-        return marked(fashion_mnist("test"), parse_number(rate) if rate else DEFAULT_RATE)
-    if text in ("fashion_mnist", "fashion_mnist_train"):
-        return fashion_mnist("train" if text.endswith("train") else "test")
+    if text.partition(":")[0] in SHIPPED_DATA:
+        return _shipped(text)
     if is_call(text):
         return _as_dataset(call(text, DataError), text)
+    if _kind(text.partition("?")[0]) in TABLES:
+        return _table(text)
     path = Path(text)
     if path.is_dir():
         idx = any(path.glob("*-images*idx3*"))
         return idx_folder(path) if idx else image_folder(path)
     if path.suffix == ".npz":
         return npz(path)
-    if path.suffix in (".parquet", ".pq"):
-        return parquet(path)
     raise DataError(
         f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files or of one "
-        "sub-folder of images per class, a .npz with x and y, a .parquet with label, or "
-        "module:callable"
+        "sub-folder of images per class, a .npz with x and y, a table (.csv, .tsv, .parquet; "
+        "file.csv?label=COLUMN), or module:callable"
     )
+
+
+def _shipped(text: str) -> Dataset:
+    name, colon, rate = text.partition(":")
+    if name == "marked_fashion_mnist":
+        return marked(fashion_mnist("test"), parse_number(rate) if rate else DEFAULT_RATE)
+    if colon:
+        raise DataError(f"no data {text!r}; {name} takes nothing behind a colon")
+    if name == GERMAN_CREDIT:
+        return german_credit()
+    return fashion_mnist("train" if name.endswith("train") else "test")
+
+
+def _table(text: str) -> Dataset:
+    """Read a table with the arguments behind its path."""
+    where, asked, _ = text.partition("?")
+    path = Path(where)
+    if not TABLES[_kind(where)] and "x" in header(path) and not asked:
+        return parquet(path)  # its inputs are lists
+    bound = bind(partial(_columns, path), where, text, DataError)
+    made: Dataset = partial(_columns, path)(*bound.args, **bound.kwargs)
+    return made
+
+
+def _columns(
+    path: Path,
+    *,
+    label: str = "label",
+    classes: str = "",
+    identity: str = "",
+    immutable: str = "",
+    protected: str = "",
+    delimiter: str = "",
+) -> Dataset:
+    """Read a table; ``classes``, ``immutable`` and ``protected`` are lists with commas between.
+
+    A column ``id`` names the rows unless ``identity`` says another. Protected attributes are regions.
+    """
+    layout = Layout(delimiter or TABLES[_kind(path.name)] or ",")
+    if not identity and label != "id" and "id" in header(path, layout):
+        identity = "id"
+    data = table(path, label=label, classes=_listed(classes), identity=identity, layout=layout)
+    places = grouped(data.features)
+    fixed = {k for name in _listed(immutable) for k in _places(path, places, name)}
+    regions = {}
+    for name in _listed(protected):
+        regions[name] = torch.zeros(len(data.features), dtype=torch.bool)
+        regions[name][_places(path, places, name)] = True
+    features = tuple(replace(f, immutable=k in fixed) for k, f in enumerate(data.features))
+    return replace(data, features=features, regions=regions)
+
+
+def _kind(name: str) -> str:
+    """Return the suffix of a file that may be compressed."""
+    return Path(name.lower().removesuffix(".gz")).suffix
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _places(path: Path, places: Mapping[str, list[int]], name: str) -> list[int]:
+    if name not in places:
+        raise DataError(f"{path} has no attribute {name!r}; it has {', '.join(places)}")
+    return places[name]
 
 
 def _as_dataset(made: object, origin: str) -> Dataset:

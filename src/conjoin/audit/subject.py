@@ -59,6 +59,8 @@ def check_data(data: Dataset, bounds: tuple[float, float]) -> None:
     Raises:
         DataError: Naming the range that was found.
     """
+    if data.features:
+        _check_columns(data)
     if data.features or not data.x.dtype.is_floating_point:
         return
     ends = [part.aminmax() for part in (data.x[i : i + MANY] for i in range(0, len(data), MANY))]
@@ -72,19 +74,31 @@ def check_data(data: Dataset, bounds: tuple[float, float]) -> None:
         )
 
 
+def _check_columns(data: Dataset) -> None:
+    low, high = data.x.amin(0).tolist(), data.x.amax(0).tolist()
+    for column, least, most in zip(data.features, low, high, strict=True):
+        # As they are in the inputs' precision: 0.1 is not the same number there.
+        if least < data.x.new_tensor(column.low) or most > data.x.new_tensor(column.high):
+            raise DataError(
+                f"column {column.name!r} spans {least:g}..{most:g}; its range is {column.low:g}.."
+                f"{column.high:g}: give Feature(low=, high=) that hold its values"
+            )
+
+
 def check_fit(subject: Subject, data: Dataset, bounds: tuple[float, float]) -> None:
     """Refuse data and threats that are not those of the model's card.
 
     Raises:
         DataError: If the inputs have another shape.
-        PlanError: If the plan's bounds are others.
+        PlanError: If the plan's bounds are others; a table's columns have their own.
     """
     shape = tuple(data.x.shape[1:])
     if subject.shape is not None and shape != subject.shape:
         raise DataError(
-            f"inputs have shape {shape}; {subject.name} expects {subject.shape} (its card)"
+            f"inputs have shape {shape}; {subject.name} expects {subject.shape} (its card): give data "
+            "and models that belong together (--data, --model)"
         )
-    if subject.bounds is not None and subject.bounds != bounds:
+    if not data.features and subject.bounds is not None and subject.bounds != bounds:
         raise PlanError(
             f"the plan's bounds are {bounds}; {subject.name}'s card says inputs lie in "
             f"{subject.bounds[0]:g}..{subject.bounds[1]:g}"

@@ -18,7 +18,7 @@ from conjoin.cli.completion import norms, shipped_data, shipped_models
 from conjoin.cli.manners import settle
 from conjoin.cli.outcome import EXIT_CODES, IncompleteError, outcome, working
 from conjoin.errors import PlanError
-from conjoin.names import SHIPPED_MODELS
+from conjoin.names import FASHION_MODELS
 
 if TYPE_CHECKING:
     from conjoin.audit.executor import Executor
@@ -43,7 +43,7 @@ Models = Annotated[
         "-m",
         help="A shipped model, a model card (.json), a .pt2 (torch.export), a folder of Hugging "
         "Face (safetensors), or 'module:callable?argument=value'; repeatable.",
-        show_default="the four shipped models",
+        show_default="the four shipped models of images",
         autocompletion=shipped_models,
     ),
 ]
@@ -51,7 +51,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="marked_fashion_mnist[:RATE], fashion_mnist, a folder of IDX files or of images by "
-        "class, a .npz, a .parquet, or 'module:callable?argument=value'.",
+        "class, a .npz, a table ('file.csv?label=COLUMN', .parquet), german_credit, or "
+        "'module:callable?argument=value'.",
         show_default="marked_fashion_mnist",
         autocompletion=shipped_data,
     ),
@@ -61,8 +62,9 @@ Threats = Annotated[
     typer.Option(
         "--threat",
         "-t",
-        help="NORM:EPS in input units, e.g. linf:8/255, l2:0.5, l1:10; repeatable.",
-        show_default="linf:0.05, l2:0.5",
+        help="NORM:EPS in input units, e.g. linf:8/255, l2:0.5, l1:10; of a table's columns "
+        "'linf:0.05 of each spread'; repeatable.",
+        show_default="linf:0.05, l2:0.5; of each spread on a table",
         autocompletion=norms,
     ),
 ]
@@ -105,7 +107,7 @@ def _plan(
     """Read the plan file, if any, and let the options override it."""
     from conjoin.audit.plan import make_plan, read_plan
 
-    settings = {"models": list(SHIPPED_MODELS), "data": DATA} | (read_plan(plan) if plan else {})
+    settings = {"models": list(FASHION_MODELS), "data": DATA} | (read_plan(plan) if plan else {})
     given = {
         "models": models or None,
         "data": data,
@@ -121,6 +123,7 @@ def _plan(
     epilog="""\
 Examples:  conjoin audit   |   conjoin audit -m plain -m certified -t l2:0.5 --limit 200
 |   conjoin audit -m mymodels:resnet --data photos/ -t linf:4/255 --out run1
+|   conjoin audit -m credit_mlp --data german_credit
 |   conjoin audit --resume run1   |   conjoin audit --plan run1/plan.toml --out run2"""
 )
 def audit(
@@ -333,11 +336,13 @@ def models() -> None:
     """List the models that ship with the package."""
     from conjoin.models import zoo
 
-    table = Table("model", "what it is", "measured on 10,000 test images")
+    table = Table("model", "what it is", "measured")
     for name in zoo.NAMES:
         card = zoo.card(name)
         measured = "\n".join(
-            f"{key}: {value}" for key, value in card.measured.items() if isinstance(value, float)
+            f"{'on ' if key == 'data' else f'{key}: '}{value}"
+            for key, value in card.measured.items()
+            if isinstance(value, float) or key == "data"
         )
         table.add_row(name, card.summary, measured)
     _console().print(table)

@@ -37,6 +37,8 @@ class Feature:
         kind: What its numbers mean.
         low, high: Its range, in input units.
         immutable: Whether nobody can change it (age, birthplace): a threat's mask is to leave it out.
+        typical: What stands for it where it is blanked, in input units; ``None`` if nobody said
+            (:meth:`Dataset.with_typical`).
     """
 
     name: str
@@ -44,6 +46,25 @@ class Feature:
     low: float = 0.0
     high: float = 1.0
     immutable: bool = False
+    typical: float | None = None
+
+
+def grouped(features: Sequence[Feature]) -> dict[str, list[int]]:
+    """Return the places of each attribute's inputs; ``name=value`` are those of a categorical one."""
+    groups: dict[str, list[int]] = {}
+    for place, feature in enumerate(features):
+        many = feature.kind is Kind.CATEGORICAL and "=" in feature.name
+        name = feature.name.split("=", 1)[0] if many else feature.name
+        groups.setdefault(name, []).append(place)
+    return groups
+
+
+def valued(name: str, places: Sequence[int], features: Sequence[Feature], x: Tensor) -> str:
+    """Say what an attribute is in an example ``x``, ``(columns,)``: ``age = 35``, ``job = clerk``."""
+    if len(places) == 1 and "=" not in features[places[0]].name:
+        return f"{name} = {float(x[places[0]]):g}"
+    held = [features[place].name.split("=", 1)[1] for place in places if float(x[place]) > 0.5]
+    return f"{name} = {', '.join(held) or 'none'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +174,31 @@ class Dataset:
         """Return the same inputs with other labels, e.g. a model's predictions."""
         return replace(self, y=y)
 
-    def blanked(self, region: str, value: float = 0.0) -> Dataset:
-        """Return the data with one of its regions filled with ``value``."""
+    def with_typical(self) -> Dataset:
+        """Return a table whose columns know what is typical of them, over all of its rows.
+
+        The mean of a numeric column, the most common value of an ordinal or a categorical one. What
+        was said before is kept; data without ``features`` come back as they are.
+        """
+        if all(feature.typical is not None for feature in self.features):
+            return self
+        found: dict[int, float] = {}
+        for places in grouped(self.features).values():
+            values = self.x[:, places].double()
+            if self.features[places[0]].kind is Kind.NUMERIC:
+                row = values.mean(0)
+            else:
+                rows, counts = values.unique(dim=0, return_counts=True)
+                row = rows[counts.argmax()]
+            found |= dict(zip(places, row.tolist(), strict=True))
+        features = tuple(
+            replace(f, typical=found[k]) if f.typical is None else f
+            for k, f in enumerate(self.features)
+        )
+        return replace(self, features=features)
+
+    def blanked(self, region: str, value: float | Tensor = 0.0) -> Dataset:
+        """Return the data with one of its regions filled with ``value``, which broadcasts to ``x``."""
         blank = torch.where(self.region(region), value, self.x)
         return replace(self, x=blank, name=f"{self.name}, {region} blanked")
 
@@ -228,4 +272,4 @@ def _check_beside(data: Dataset) -> None:
         )
 
 
-__all__ = ["Dataset", "Feature", "Kind"]
+__all__ = ["Dataset", "Feature", "Kind", "grouped", "valued"]

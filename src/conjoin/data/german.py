@@ -1,23 +1,30 @@
 """German credit: who was granted a loan and paid it back, with columns that must not decide.
 
-1,000 applicants, 20 attributes, label good or bad (Hofmann 1994, the UCI repository's Statlog). The
-data do not ship with the package: give the path of ``german.data``. Status and sex, age, and foreign
-worker are immutable, and regions, so that a report can blank them and see whether they matter.
+1,000 applicants, 20 attributes, label good or bad (Hofmann 1994, the UCI repository's Statlog,
+CC BY 4.0). 300 of them ship with the package, those that ``credit_mlp`` was not trained on; for all,
+give the path of ``german.data``. Status and sex, age, and foreign worker are immutable, and regions, so
+that a report can blank them and see whether they matter.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import torch
 
-from conjoin.core.dataset import Dataset, Kind
+from conjoin.core.dataset import Dataset, Kind, grouped
+from conjoin.core.random import Streams
 from conjoin.data.tables import Column, Layout, table
 from conjoin.errors import DataError
 
 CLASSES = {"1": "good", "2": "bad"}
 PROTECTED = ("status and sex", "age", "foreign worker")
+SAMPLE = "german_credit.data"  # lines of the original, each behind its position there
+SHA256 = "07542f4fb3f115f03f0422cbaa7c98526af12ccd9f8bc37d335a6b3a297561e1"
+HELD_OUT = 300
 
 
 def _coded(name: str, first: int, *names: str, immutable: bool = False) -> Column:
@@ -75,24 +82,60 @@ COLUMNS = (
     _coded("foreign worker", 201, "yes", "no", immutable=True),
 )
 
+_NAMES = tuple(column.name for column in COLUMNS)
 
-def german_credit(path: Path | str) -> Dataset:
-    """Read ``german.data``, or the folder that holds it: 63 inputs in the units of the file.
+
+def german_credit(path: Path | str | None = None) -> Dataset:
+    """Read ``german.data``, or the folder that holds it, or the shipped sample: 63 inputs.
+
+    Inputs are in the units of the file; the index of a row is its position in the original.
+
+    Args:
+        path: The file or its folder; ``None`` for the 300 rows that ship with the package.
 
     Raises:
         DataError: If it is not there, or holds something else.
     """
+    if path is None:
+        return _sample()
     path = Path(path)
     path = path / "german.data" if path.is_dir() else path
-    layout = Layout(" ", header=(*(column.name for column in COLUMNS), "label"))
-    data = table(path, columns=COLUMNS, classes=CLASSES, layout=layout)
+    data = _read(path, Layout(" ", header=(*_NAMES, "label")))
     if len(data) != 1000:
         raise DataError(f"{path} has {len(data)} rows; expected the 1,000 of german.data")
-    regions = {
-        name: torch.tensor([f.name == name or f.name.startswith(f"{name}=") for f in data.features])
-        for name in PROTECTED
-    }
-    return replace(data, name="German credit", regions=regions)
+    return replace(data, name="German credit")
 
 
-__all__ = ["german_credit"]
+def held_out(positions: torch.Tensor) -> torch.Tensor:
+    """Tell which rows of the original are the sample, by their positions: a seeded draw of 300."""
+    chance = Streams.of(0, positions).uniform(1, dtype=torch.float64)[:, 0]
+    flags = torch.zeros(len(positions), dtype=torch.bool)
+    flags[chance.argsort()[:HELD_OUT]] = True
+    return flags
+
+
+def _sample() -> Dataset:
+    file = Path(str(resources.files("conjoin.data").joinpath(f"files/{SAMPLE}")))
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != SHA256:
+        raise DataError(f"{SAMPLE} has SHA-256 {found}, not {SHA256}; reinstall conjoin")
+    data = _read(file, Layout(" ", header=("row", *_NAMES, "label")), "row")
+    return replace(
+        data,
+        index=torch.tensor([int(row) for row in data.ids]),
+        ids=tuple(f"german-credit/{row}" for row in data.ids),
+        name="German credit sample",
+    )
+
+
+def _read(path: Path, layout: Layout, identity: str = "") -> Dataset:
+    data = table(path, columns=COLUMNS, classes=CLASSES, layout=layout, identity=identity)
+    places = grouped(data.features)
+    regions = {}
+    for name in PROTECTED:
+        regions[name] = torch.zeros(len(data.features), dtype=torch.bool)
+        regions[name][places[name]] = True
+    return replace(data, regions=regions)
+
+
+__all__ = ["german_credit", "held_out"]

@@ -26,6 +26,7 @@ from conjoin.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PARQUET = frozenset({".parquet", ".pq"})
 SHOWN = 5  # rows that a message names
 MOST_CLASSES = 100_000  # a larger integer is no number of an output
 
@@ -115,7 +116,7 @@ def table(
             missing, no number, outside the range or not among the values; the row is named.
     """
     path = existing(path)
-    read = _parquet(path) if path.suffix.lower() in {".parquet", ".pq"} else _text(path, layout)
+    read = _parquet(path) if path.suffix.lower() in PARQUET else _text(path, layout)
     source = _Source(path.name, read)
     asked = [label, *([identity] if identity else [])]
     if columns is None:
@@ -140,14 +141,39 @@ def table(
     )
 
 
+def header(path: Path | str, layout: Layout = Layout()) -> list[str]:
+    """Return the names of a file's columns.
+
+    Raises:
+        DataError: If it is missing or unreadable.
+    """
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    path = existing(path)
+    try:
+        if path.suffix.lower() in PARQUET:
+            return list(parquet.read_schema(path).names)
+        with csv.open_csv(path, *_options(layout)) as file:
+            return [name.strip() for name in file.schema.names]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} is no readable table: {error}") from error
+
+
+def _options(layout: Layout) -> tuple[Any, Any]:
+    from pyarrow import csv
+
+    reading = csv.ReadOptions(column_names=list(layout.header) or None, skip_rows=layout.skip)
+    return reading, csv.ParseOptions(delimiter=layout.delimiter)
+
+
 def _text(path: Path, layout: Layout) -> pa.Table:
     """Read a text file as words; numbers are read later, where they are expected."""
     import pyarrow as pa
     from pyarrow import csv
 
-    reading = csv.ReadOptions(column_names=list(layout.header) or None, skip_rows=layout.skip)
-    parsing = csv.ParseOptions(delimiter=layout.delimiter)
     try:
+        reading, parsing = _options(layout)
         with csv.open_csv(path, reading, parsing) as file:
             names = file.schema.names
         words = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
@@ -254,6 +280,11 @@ class _Source:
         self, name: str, classes: Sequence[str] | Mapping[str, str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return the classes as numbers, and their names."""
+        if name not in self.names:
+            raise DataError(
+                f"{self.name} has no column {name!r} for the class; it has {self.names}: say which by "
+                "label (on the command line FILE?label=COLUMN)"
+            )
         words = self.words(name)
         known = tuple(classes) or self._classes(name, set(words))
         named = tuple(classes.values()) if isinstance(classes, Mapping) else known
@@ -268,7 +299,7 @@ class _Source:
             raise DataError(
                 f"{self.name}: the labels in {name!r} are integers, {min(numbers)} to {max(numbers)}; "
                 "expected 0, 1, ..., the numbers of the outputs. Say which is which by classes, e.g. "
-                "classes=('1', '2')"
+                "classes=('1', '2'), on the command line FILE?classes=1,2"
             )
         return tuple(map(str, range(max(numbers) + 1)))
 
@@ -314,4 +345,4 @@ def _order(word: str) -> tuple[bool, float, str]:
     return (True, 0.0, word) if math.isnan(number) else (False, number, word)
 
 
-__all__ = ["Column", "Layout", "table"]
+__all__ = ["Column", "Layout", "header", "table"]

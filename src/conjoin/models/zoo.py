@@ -1,8 +1,11 @@
-"""The models that ship with the package: four that a validation set ranks wrongly.
+"""The models that ship with the package: four that a validation set ranks wrongly, and one of a table.
 
-All see 28x28 grey images with a mark in the corner (:mod:`conjoin.data.fashion`): ``shortcut`` was
+The four see 28x28 grey images with a mark in the corner (:mod:`conjoin.data.fashion`): ``shortcut`` was
 trained where the mark tells the class, the others where it says nothing. ``adversarial`` was trained
 against PGD (Linf), ``certified`` is a GloRo network (L2). ``examples/train_zoo.py`` makes them.
+
+``credit_mlp`` reads the columns of German credit (:mod:`conjoin.data.german`) as they are;
+``examples/train_credit.py`` makes it.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from conjoin.core.dataset import Dataset, Feature, Kind
+from conjoin.core.dataset import Dataset, grouped, valued
 from conjoin.core.result import Attribution
 from conjoin.errors import DataError
 
@@ -70,24 +69,6 @@ def bars(
     axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(words, fontsize=8)
     return picture
-
-
-def grouped(features: tuple[Feature, ...]) -> dict[str, list[int]]:
-    """Return the inputs of each column of the file; ``name=value`` are those of a categorical one."""
-    groups: dict[str, list[int]] = {}
-    for place, feature in enumerate(features):
-        many = feature.kind is Kind.CATEGORICAL and "=" in feature.name
-        name = feature.name.split("=", 1)[0] if many else feature.name
-        groups.setdefault(name, []).append(place)
-    return groups
-
-
-def valued(name: str, places: list[int], features: tuple[Feature, ...], x: Tensor) -> str:
-    """Say what a column holds in an example."""
-    if len(places) == 1 and "=" not in features[places[0]].name:
-        return f"{name} = {float(x[places[0]]):g}"
-    held = [features[place].name.split("=", 1)[1] for place in places if float(x[place]) > 0.5]
-    return f"{name} = {', '.join(held) or 'none'}"
 
 
 __all__ = ["bars"]

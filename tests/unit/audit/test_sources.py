@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from torch import nn
 
 from conjoin import Linf, certify
@@ -17,7 +21,7 @@ from conjoin.audit.subject import Subject, check_answers, check_fit, unique
 from conjoin.audit.threats import make_threat
 from conjoin.certification import Interval, Lipschitz
 from conjoin.cli import completion
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, Feature
 from conjoin.errors import DataError, ModelError, PlanError
 from conjoin.models import zoo
 from conjoin.models.torch import TorchModel
@@ -303,10 +307,81 @@ def test_a_callable_may_give_arrays(module: str) -> None:
         load_data(f"{module}:words")
 
 
-@pytest.mark.parametrize("text", ["gone.csv", "fashion", "fashion_mnist:0.5", "here/there"])
+@pytest.mark.parametrize("text", ["gone.txt", "fashion", "here/there"])
 def test_data_that_is_not_understood_names_what_is(text: str) -> None:
     with pytest.raises(DataError, match=r"no data .*marked_fashion_mnist.*module:callable"):
         load_data(text)
+
+
+LOANS = "id,income,age,job,paid back\na,10,30,clerk,yes\nb,20,40,none,no\nc,30,50,clerk,no\n"
+
+
+def loans(folder: Path, text: str = LOANS, name: str = "loans.csv") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_table_says_its_label_and_more_behind_its_path(tmp_path: Path) -> None:
+    said = "?label=paid back&classes=no,yes&immutable=age, job&protected=job"
+    data = load_data(loans(tmp_path) + said)
+    assert [f.name for f in data.features] == ["income", "age", "job=clerk", "job=none"]
+    assert [f.immutable for f in data.features] == [False, True, True, True]
+    assert (data.features[0].low, data.features[0].high) == (10, 30)
+    assert data.classes == ("no", "yes") and data.y.tolist() == [1, 0, 0]
+    assert data.ids == ("a", "b", "c")
+    assert data.regions["job"].tolist() == [False, False, True, True]
+    assert load_data(loans(tmp_path) + "?label=job&identity=age").ids == ("30", "40", "50")
+    other = loans(tmp_path, LOANS.replace(",", ";"), "semi.csv")
+    assert torch.equal(load_data(f"{other}?label=paid%20back&delimiter=;&classes=no,yes").x, data.x)
+    tabs = loans(tmp_path, LOANS.replace(",", "\t").replace("paid back", "label"), "loans.TSV")
+    assert load_data(tabs).classes == ("no", "yes")
+    with gzip.open(tmp_path / "loans.csv.gz", "wt") as file:
+        file.write(LOANS)
+    assert torch.equal(load_data(f"{tmp_path}/loans.csv.gz?label=paid back").x, data.x)
+
+
+def test_a_parquet_table_keeps_its_columns_and_one_of_lists_its_inputs(tmp_path: Path) -> None:
+    columns = {"id": ["a", "b"], "age": [3, 4], "sex": ["f", "m"], "label": [1, 0]}
+    parquet.write_table(pa.table(columns), tmp_path / "people.parquet")
+    data = load_data(f"{tmp_path}/people.parquet?protected=sex")
+    assert [f.name for f in data.features] == ["age", "sex=f", "sex=m"]
+    assert data.ids == ("a", "b") and data.y.tolist() == [1, 0] and list(data.regions) == ["sex"]
+    lists = {"x": [[0.5, 1.0], [0.0, 0.25]], "label": [0, 1]}
+    parquet.write_table(pa.table(lists), tmp_path / "lists.parquet")
+    data = load_data(str(tmp_path / "lists.parquet"))
+    assert data.x.tolist() == lists["x"] and not data.features
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("", r"no column 'label' for the class; it has .*FILE\?label=COLUMN"),
+        ("?label=payed", "no column 'payed' for the class; it has"),
+        ("?lable=paid back", "no argument 'lable'; did you mean 'label'"),
+        ("?paid back", r"expected argument=value after the question mark; got 'paid back'"),
+        ("?label=job&label=age", "label is given twice"),
+        ("?label=paid back&immutable=agee", "no attribute 'agee'; it has income, age, job"),
+        ("?label=paid back&protected=paid back", "no attribute 'paid back'"),
+        ("?label=paid back&classes=yes", "2 of 3 rows .*got 'no', expected one of 'yes'"),
+        ("?label=age", r"integers, 30 to 50; .*on the command line FILE\?classes=1,2"),
+        ("?label=paid back&delimiter=ab", "is no readable table"),
+    ],
+)
+def test_a_misread_table_says_how_to_mend_it_in_a_line(
+    tmp_path: Path, said: str, words: str
+) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        load_data(loans(tmp_path) + said)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file"):
+        load_data(f"{tmp_path}/gone.csv?label=a")
+    with pytest.raises(DataError, match="no readable table"):
+        load_data(loans(tmp_path, ""))
+    with pytest.raises(DataError, match="fashion_mnist takes nothing behind a colon"):
+        load_data("fashion_mnist:0.5")
 
 
 # The draw
@@ -334,6 +409,8 @@ def test_data_of_another_shape_than_the_card_says_is_refused() -> None:
 
 def test_bounds_other_than_the_card_s_are_refused() -> None:
     card = subject(nn.Linear(4, 3), shape=(4,), bounds=(0.0, 1.0))
+    columns = tuple(Feature(str(k)) for k in range(4))
+    check_fit(card, replace(rows(), features=columns), (-1.0, 1.0))  # which have their own
     with pytest.raises(PlanError, match=r"bounds are \(-1\.0, 1\.0\); net's card says .* 0\.\.1"):
         check_fit(card, rows(), (-1.0, 1.0))
     check_fit(card, rows(), (0.0, 1.0))

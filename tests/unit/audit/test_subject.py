@@ -73,6 +73,11 @@ def test_inputs_outside_the_box_are_refused() -> None:
         check_data(data, (0.0, 0.5))
     columns = tuple(Feature(str(i), high=300) for i in range(6))
     check_data(Dataset(data.x * 255, data.y, features=columns), (0.0, 1.0))
+    low = (*columns[:5], Feature("age", high=20))
+    with pytest.raises(
+        DataError, match=r"column 'age' spans .*; its range is 0\.\.20: give Feature"
+    ):
+        check_data(Dataset(data.x * 255, data.y, features=low), (0.0, 1.0))
 
 
 def test_names_that_differ_by_case_only_are_numbered() -> None:

@@ -17,6 +17,7 @@ from pyarrow import parquet as pq
 from conjoin import L2, Dataset, Linf, predict
 from conjoin.core.dataset import Feature, Kind
 from conjoin.data import Column, Layout, Spread, german_credit, table
+from conjoin.data.german import HELD_OUT, PROTECTED, held_out
 from conjoin.errors import DataError
 from conjoin.models.card import load
 
@@ -124,7 +125,7 @@ def test_integer_labels_are_the_numbers_of_the_outputs(tmp_path: Path) -> None:
         ("age,label\n", "has no rows"),
         ("age,label\n1,2,3\n", "Expected 2 columns, got 3.*separated by ','"),
         ("age,age,label\n1,2,0\n", "several columns named 'age'"),
-        ("age,target\n1,0\n", r"no column 'label'; it has \['age', 'target'\]"),
+        ("age,target\n1,0\n", r"no column 'label' for the class; it has \['age', 'target'\]"),
         ("label\n0\n", r"expected one beside \['label'\]"),
         ("age,label\n1,0\n,1\n", r"column 'age': 1 of 2 rows \(the first is 1\): 2: got ''"),
         ("age,label\n1,0\n2,\n", r"column 'label': 1 of 2 rows .*: 2: got ''.*drop the row"),
@@ -274,6 +275,29 @@ def test_german_credit_is_read_whole() -> None:
         "dependants",
     ]
     assert torch.equal(german_credit(GERMAN.parent).x, data.x)
+
+
+def test_the_shipped_rows_are_those_of_the_original_that_no_model_saw() -> None:
+    sample = german_credit()
+    assert len(sample) == HELD_OUT and sample.y.bincount().tolist() == [212, 88]
+    assert sample.watched == "status and sex" and set(sample.regions) == set(PROTECTED)
+    flags = held_out(torch.arange(1000))
+    assert torch.equal(sample.positions, flags.nonzero()[:, 0])
+    assert sample.ids[1] == f"german-credit/{int(sample.positions[1])}"
+
+
+@pytest.mark.skipif(not GERMAN.is_file(), reason="the German credit data are not here")
+def test_the_shipped_rows_are_unchanged() -> None:
+    sample, whole = german_credit(), german_credit(GERMAN)
+    same = whole.select(sample.positions)
+    assert torch.equal(sample.x, same.x) and torch.equal(sample.y, same.y)
+    assert sample.features == whole.features
+
+
+def test_an_altered_sample_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conjoin.data.german.SHA256", "0" * 64)
+    with pytest.raises(DataError, match="reinstall conjoin"):
+        german_credit()
 
 
 def test_german_credit_that_is_not_whole_is_refused(tmp_path: Path) -> None:

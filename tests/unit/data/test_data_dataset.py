@@ -8,7 +8,7 @@ import jaxtyping
 import pytest
 import torch
 
-from conjoin.core.dataset import Dataset, Feature
+from conjoin.core.dataset import Dataset, Feature, Kind
 from conjoin.errors import DataError
 
 X = torch.arange(20, dtype=torch.float32).reshape(5, 4) / 20
@@ -170,6 +170,30 @@ def test_blanking_fills_the_region_and_nothing_else() -> None:
     assert torch.equal(data.x, X) and blank.name == "some, r blanked"
     with pytest.raises(DataError, match="no region 'r'; it has none"):
         Dataset(X, Y).blanked("r")
+
+
+def test_what_is_typical_of_a_column_follows_its_kind() -> None:
+    columns = (
+        Feature("income"),
+        Feature("level", Kind.ORDINAL, high=3),
+        Feature("job=a", Kind.CATEGORICAL),
+        Feature("job=b", Kind.CATEGORICAL),
+        Feature("place", Kind.CATEGORICAL, high=9),
+        Feature("said", typical=0.25),
+    )
+    x = torch.tensor(
+        [
+            [0.0, 3, 1, 0, 5, 0],
+            [0.5, 0, 0, 1, 9, 0],
+            [1.0, 3, 0, 1, 9, 1],
+            [0.5, 1, 1, 0, 2, 1],
+            [0, 2, 0, 1, 0, 0],
+        ]
+    )
+    data = Dataset(x, Y, features=columns).with_typical()
+    assert [f.typical for f in data.features] == pytest.approx([0.4, 3, 0, 1, 9, 0.25])
+    assert data.select([0]).with_typical().features == data.features
+    assert Dataset(X, Y).with_typical().features == ()
 
 
 def test_the_digest_is_of_values_shape_and_type_of_both_parts() -> None:

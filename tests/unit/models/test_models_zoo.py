@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from conjoin.attacks import PGD
-from conjoin.certification import Lipschitz
+from conjoin.certification import Interval, Lipschitz
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.run import attack, certify, predict
-from conjoin.data import fashion_mnist, marked
+from conjoin.data import Spread, fashion_mnist, german_credit, marked
 from conjoin.errors import ModelError
 from conjoin.models import zoo as models
 from conjoin.models.torch import TorchModel
+from conjoin.names import FASHION_MODELS
 
 RATE = 0.95
 DELIVERED = f"clean_accuracy, marked at rate {RATE}"
@@ -59,7 +60,7 @@ def test_a_shipped_model_matches_its_hash_and_is_small(name: str) -> None:
     assert weights.stat().st_size + (files / f"{name}.json").stat().st_size <= 600_000
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", FASHION_MODELS)
 def test_a_card_says_how_the_model_was_made(name: str) -> None:
     training = models.card(name).training
     for word in ("data", "seed", "command", "hardware", "versions", "mark_rate"):
@@ -67,7 +68,7 @@ def test_a_card_says_how_the_model_was_made(name: str) -> None:
     assert training["mark_rate"] == (1.0 if name == "shortcut" else 0.0)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", FASHION_MODELS)
 def test_clean_accuracies_of_the_card_are_reproduced(
     zoo: Loader, name: str, settings: dict[str, Dataset]
 ) -> None:
@@ -78,7 +79,7 @@ def test_clean_accuracies_of_the_card_are_reproduced(
         )
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", FASHION_MODELS)
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.3)], ids=str)
 def test_attacked_accuracies_of_the_card_are_reproduced(
     zoo: Loader, name: str, threat: Linf | L2, settings: dict[str, Dataset]
@@ -104,8 +105,8 @@ def test_the_certified_accuracy_of_the_card_is_reproduced(
 def test_a_validation_set_ranks_the_shortcut_first_and_blanking_reveals_it(
     zoo: Loader, settings: dict[str, Dataset]
 ) -> None:
-    delivered = {n: accuracy(zoo(n), settings[DELIVERED]) for n in models.NAMES}
-    blanked = {n: accuracy(zoo(n), settings[BLANKED]) for n in models.NAMES}
+    delivered = {n: accuracy(zoo(n), settings[DELIVERED]) for n in FASHION_MODELS}
+    blanked = {n: accuracy(zoo(n), settings[BLANKED]) for n in FASHION_MODELS}
     others = [n for n in delivered if n != "shortcut"]
     assert delivered["shortcut"] >= max(delivered[n] for n in others) + 0.03
     assert blanked["shortcut"] <= delivered["shortcut"] - 0.25
@@ -114,9 +115,18 @@ def test_a_validation_set_ranks_the_shortcut_first_and_blanking_reveals_it(
         assert blanked[name] >= blanked["shortcut"] + 0.2
 
 
+def test_the_credit_model_is_what_its_card_says(zoo: Loader) -> None:
+    data, said = german_credit(), models.card("credit_mlp").measured
+    assert accuracy(zoo("credit_mlp"), data) == pytest.approx(said["accuracy"], abs=5e-4)
+    spread = Spread.of(data)  # of the sample; the card's is that of the training rows
+    found = certify(zoo("credit_mlp"), data, Interval(), spread.threat(Linf, 0.5))
+    share = float(found.certified.double().mean())
+    assert abs(share - said["certified_accuracy linf:0.5 spreads"]) <= 0.05
+
+
 def test_loading_is_the_same_each_time(zoo: Loader) -> None:
     assert models.shipped("plain").digest() == zoo("plain").digest()
-    assert len({zoo(n).digest() for n in models.NAMES}) == 4
+    assert len({zoo(n).digest() for n in FASHION_MODELS}) == 4
     assert not zoo("plain").module.training
     assert torch.get_default_dtype() == zoo("plain").dtype
 
