@@ -95,9 +95,36 @@ def test_models_lists_the_zoo(conjoin: Command) -> None:
     done = conjoin("models")
     assert done.code == 0
     words = " ".join(done.out.split())
-    for name in ("plain", "shortcut", "adversarial", "certified"):
+    for name in ("plain", "shortcut", "adversarial", "certified", "credit_mlp"):
         assert name in words
     assert "0.9621" in words, "the accuracy of the shortcut on marked data"
+
+
+def test_a_table_is_audited_in_units_of_its_columns(conjoin: Command, tmp_path: Path) -> None:
+    words = ["--data", "german_credit", "--model", "credit_mlp", "--limit", 120]
+    done = conjoin("audit", *words, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [(t["name"], t["scale"]) for t in run["plan"]["threats"]] == [
+        ("linf", "spread"),
+        ("l2", "spread"),
+    ]
+    kinds = [f["kind"] for f in run["findings"]]
+    assert kinds.count("reliance_on_region") == 3
+    (sex,) = [f for f in run["findings"] if "status and sex" in f["sentence"]]
+    assert "every row at status and sex = man, single (as " in sex["method"]
+    record = run["sections"]["robustness"]["models"]["credit_mlp"]
+    assert record["threats"][0]["unit"] == "of each spread"
+    assert 0 < record["threats"][0]["proved"] <= record["threats"][0]["standing"]
+    weights = run["sections"]["explain"]["models"]["credit_mlp"]["weights"]
+    assert len(weights) == 20 and {w["explanation"] for w in weights} == {
+        "integrated_gradients baseline=typical"
+    }
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "pixel" not in page.split("<main")[-1] and "age and 11 categories" not in page
+    assert "status and sex, age, foreign worker and 11 categories: as they are" in page
+    assert conjoin("render", tmp_path / "run").code == 0
+    assert (tmp_path / "run" / "report.html").read_text() == page
 
 
 def test_schema_prints_a_json_schema(conjoin: Command) -> None:

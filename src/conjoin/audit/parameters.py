@@ -22,6 +22,7 @@ from torch import Tensor
 
 from conjoin.audit.readers import (
     AnyOf,
+    Baselines,
     Context,
     LaterError,
     Many,
@@ -39,7 +40,7 @@ from conjoin.audit.readers import (
 )
 from conjoin.audit.reading import MisreadError, address, nearest, stranger
 from conjoin.core import distribution, quantity
-from conjoin.core.distribution import Constant, Reference
+from conjoin.core.distribution import Constant, Reference, Row
 from conjoin.core.protocols import Attack, Attributor, Certifier, Distribution, Metric
 from conjoin.core.quantity import Question
 from conjoin.core.slice import Cut, Slice
@@ -354,8 +355,12 @@ def _members(module: types.ModuleType, shared: str) -> Mapping[str, Any]:
 FIXED: Mapping[Any, Reader] = {
     **{kind: Scalar(kind) for kind in (int, float, bool, str)},
     Question: Tables(lambda: _members(quantity, "goal"), "quantity"),
-    Reference: Tables(
-        lambda: {"zeros": distribution.zeros, "Constant": Constant}, "baseline", constant
+    Reference: Baselines(
+        Tables(
+            lambda: {"zeros": distribution.zeros, "Constant": Constant, "Row": Row},
+            "baseline",
+            constant,
+        )
     ),
     Distribution: Tables(lambda: _members(distribution, "ends"), "distribution"),
     Threat: Threats(),

@@ -65,6 +65,7 @@ def perform(
     """
     start = time.perf_counter()
     drawn = draw(data, plan.limit, plan.seed)
+    plan = plan.on(drawn)
     for subject in subjects:
         check_fit(subject, drawn, plan.bounds)
     check_data(drawn, plan.bounds)
@@ -102,7 +103,11 @@ def _written(work: Audit, available: int, start: float) -> AuditResult:
 
 
 def draw(data: Dataset, limit: int, seed: int) -> Dataset:
-    """Draw ``limit`` examples without replacement, in the order of the data; all if 0."""
+    """Draw ``limit`` examples without replacement, in the order of the data; all if 0.
+
+    Columns of a table learn what is typical of them in all of it.
+    """
+    data = data.with_typical()
     if not limit or limit >= len(data):
         return data
     chance = Streams.of(seed, data.positions).fold("drawn").uniform(1, dtype=torch.float64)[:, 0]

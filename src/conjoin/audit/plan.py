@@ -22,6 +22,7 @@ from conjoin.audit.reading import MisreadError, nearest
 from conjoin.audit.rules import Rules
 from conjoin.audit.section import Chapter
 from conjoin.audit.threats import (
+    ON_TABLES,
     Bounds,
     Said,
     ThreatTable,
@@ -43,8 +44,9 @@ class Plan(BaseModel):
     Attributes:
         models: As the loader reads them; those given from Python stand as ``python:NAME``.
         data: Likewise.
-        threats: Such as ``linf:8/255``; eps is in the model's input units.
-        bounds: The range of valid inputs, in the model's input units.
+        threats: Such as ``linf:8/255``; eps is in the model's input units. Left out, they are others
+            on a table (:meth:`on`).
+        bounds: The range of valid inputs, in the model's input units; a table's columns have their own.
         limit: Examples audited, drawn with the seed; 0 for all.
         alpha: Confidence intervals fail with at most this probability, each.
         shard: Examples per task; a multiple of four, so that no task's numbers depend on the others.
@@ -109,6 +111,20 @@ class Plan(BaseModel):
             raise PlanError(f"they repeat themselves: {', '.join(map(str, found))}")
         return found
 
+    def on(self, data: Dataset) -> Plan:
+        """Return the plan for these data: what nobody said is a table's if they are one.
+
+        Raises:
+            PlanError, CapabilityError: If the data lack what a threat names.
+        """
+        own = {name: _on(part, data) for name, part in self.settings.items()}
+        plan = self.model_copy(update={"settings": own})
+        if data.features and "threats" not in self.model_fields_set:
+            threats = tuple(read_threat(one) for one in ON_TABLES)
+            plan = plan.model_copy(update={"threats": threats})
+        plan.balls(data)
+        return plan
+
     def balls(self, data: Dataset | None = None) -> dict[str, Threat]:
         """Return the threats by their text.
 
@@ -167,6 +183,12 @@ def make_plan(
             raise PlanError(f"{origin}: {nearest(key, known, 'setting')}")
     made = {name: _valid(kind, settings.get(name, {}), origin, name) for name, kind in own.items()}
     return _valid(Plan, frame, origin).model_copy(update={"settings": made})
+
+
+def _on(settings: BaseModel, data: Dataset) -> BaseModel:
+    tell = getattr(settings, "on", None)
+    made: BaseModel = settings if tell is None else tell(data)
+    return made
 
 
 def _frame() -> list[str]:

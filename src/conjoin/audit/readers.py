@@ -17,6 +17,7 @@ from conjoin.audit.reading import MisreadError, nearest
 from conjoin.audit.threats import make_threat, parse_number, read_threat
 from conjoin.core.ball import Ball
 from conjoin.core.dataset import Dataset
+from conjoin.core.distribution import Row
 from conjoin.core.naming import describe
 from conjoin.core.scaled import Scaled
 from conjoin.core.slice import Cut
@@ -25,6 +26,7 @@ from conjoin.errors import CapabilityError, ConjoinError
 
 Plain = Any  # what TOML can hold
 OF_EPS = "of eps"
+TYPICAL = "typical"
 ENDS = {"input": "in", "output": "out"}
 
 
@@ -213,6 +215,28 @@ class Regions:
         return data.region(name)
 
 
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """A baseline by name, or ``typical``: the row of what is typical of each column of a table."""
+
+    named: Reader
+
+    def read(self, said: Any, /) -> Plain:
+        """Take the word, or what has a name."""
+        return said if isinstance(said, str) and said == TYPICAL else self.named.read(said)
+
+    def make(self, plain: Plain, context: Context | None, /) -> Any:
+        """Take the row of the data."""
+        if not isinstance(plain, str) or plain != TYPICAL:
+            return self.named.make(plain, context)
+        if context is None:
+            raise LaterError
+        if context.data is None or not context.data.features:
+            raise CapabilityError("a typical row is that of a table; these data name no columns")
+        columns = context.data.with_typical().features
+        return Row(tuple(c.typical for c in columns if c.typical is not None))
+
+
 def constant(said: Any) -> Any:
     """Take a number for the baseline of that value."""
     number = isinstance(said, int | float) and not isinstance(said, bool)
@@ -250,7 +274,9 @@ def terse_slice(parts: Mapping[str, Plain]) -> Plain:
 
 
 __all__ = [
+    "TYPICAL",
     "AnyOf",
+    "Baselines",
     "Context",
     "LaterError",
     "Many",

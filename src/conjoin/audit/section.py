@@ -91,7 +91,8 @@ class Section(Protocol):
     Attributes:
         name: Its key in plans, in ``run.json`` and in the folder; lower case.
         needs: Protocols that the model must meet.
-        Settings: What it adds to a plan, under its name.
+        Settings: What it adds to a plan, under its name; with a method ``on(data)`` if what nobody said
+            depends on the data.
     """
 
     name: str

@@ -1,15 +1,18 @@
-"""Threats as a plan says them, and each in a plain sentence.
+"""Threats as a plan says them; in plain words they are in :mod:`conjoin.audit.wording`.
 
-A text, ``linf:8/255``, or a table where there is more to say: units of each column's spread, what
+A text, ``linf:8/255`` or ``linf:0.05 of each spread``, or a table where there is more to say: what
 stays as it is, a box of its own. The norms are those of :mod:`conjoin.core.ball`, by the names that
 they give themselves; eps and bounds are in the model's input units.
+
+Where the data are a table, the box is the columns' own ranges, and columns that cannot move stay:
+immutable ones, categories (between two of them there is nothing) and those of one value.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -21,7 +24,7 @@ from torch import Tensor
 from conjoin.audit.reading import MisreadError, nearest
 from conjoin.core import ball
 from conjoin.core.ball import Ball
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, Feature, Kind
 from conjoin.core.naming import describe
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
@@ -29,7 +32,8 @@ from conjoin.errors import CapabilityError, PlanError
 
 Bounds = tuple[float, float]
 SPREAD = "spread"  # of each column: from its least to its largest value, as the data state them
-IMMUTABLE = "immutable"
+OF_SPREAD = "of each spread"
+ON_TABLES = (f"linf:0.05 {OF_SPREAD}", f"l2:0.1 {OF_SPREAD}")  # where a plan says nothing
 
 
 @lru_cache(maxsize=1)
@@ -66,8 +70,7 @@ class ThreatTable(BaseModel):
         bounds: The range of valid inputs, if it is not the plan's.
         scale: What one unit of eps is worth: a number, one for each column, or ``"spread"``, that
             of each column.
-        fixed: What stays as it is: names of columns or of regions of the data, or
-            ``"immutable"``, the columns that nobody can change.
+        fixed: What else stays as it is: names of columns or of regions of the data.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -76,7 +79,7 @@ class ThreatTable(BaseModel):
     eps: Annotated[float, Field(ge=0), BeforeValidator(_numeric)]
     bounds: Bounds | None = None
     scale: Literal["spread"] | float | tuple[float, ...] | None = None
-    fixed: Literal["immutable"] | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    fixed: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     @field_validator("name")
     @classmethod
@@ -89,12 +92,11 @@ class ThreatTable(BaseModel):
         """Show it in a line, which tells it apart from others."""
         said = [f"{self.name}:{self.eps:g}"]
         if self.scale == SPREAD:
-            said[0] += " of each spread"
+            said[0] += f" {OF_SPREAD}"
         elif self.scale is not None:
             said[0] += f" times {self.scale}"
         if self.fixed:
-            names = self.fixed if isinstance(self.fixed, str) else " and ".join(self.fixed)
-            said.append(f"{names} fixed")
+            said.append(f"{' and '.join(self.fixed)} fixed")
         if self.bounds is not None:
             said.append(f"within {self.bounds[0]:g}..{self.bounds[1]:g}")
         return ", ".join(said)
@@ -105,27 +107,28 @@ class ThreatTable(BaseModel):
         Raises:
             PlanError: If the data lack the columns or regions that it names.
         """
-        within = bounds if self.bounds is None else self.bounds
-        made = norms()[self.name](self.eps, within, self._mask(data))
+        columns = () if data is None else data.features
+        within: Any = _box(columns) if columns else bounds
+        made = norms()[self.name](self.eps, self.bounds or within, self._mask(data))
         if self.scale is None:
             return made
         if isinstance(self.scale, float):
             return Scaled(made, self.scale)
-        columns = _columns(data, str(self))
-        scale = self.scale
-        if isinstance(scale, str):
-            scale = tuple(column.high - column.low for column in columns)
+        if not columns:
+            raise CapabilityError(
+                f"{self} is about columns; the data state none (Dataset.features)"
+            )
+        scale = spreads(columns) if isinstance(self.scale, str) else self.scale
         return Scaled(made, torch.tensor([scale], dtype=torch.float64))
 
     def _mask(self, data: Dataset | None) -> Tensor | None:
-        if not self.fixed:
-            return None
-        if self.fixed == IMMUTABLE:
-            return torch.tensor([[not column.immutable for column in _columns(data, str(self))]])
-        names = [] if data is None else [column.name for column in data.features]
+        """Say what may move: nothing that is fixed, and no column that cannot."""
+        columns = () if data is None else data.features
+        free = [_moves(column) for column in columns]
+        still = None if all(free) else ~torch.tensor([free])
+        names = [column.name for column in columns]
         regions: Mapping[str, Tensor] = {} if data is None else data.regions
-        still = None
-        for name in self.fixed:
+        for name in self.fixed or ():
             if name in names:
                 part = torch.tensor([[name == other for other in names]])
             elif data is not None and name in regions:
@@ -136,14 +139,25 @@ class ThreatTable(BaseModel):
                     f"{self}: the data have no column or region {name!r}; they have {has}"
                 )
             still = part if still is None else still | part
-        assert still is not None  # noqa: S101 - fixed is not empty
-        return ~still
+        return None if still is None else ~still
 
 
-def _columns(data: Dataset | None, said: str) -> tuple[Any, ...]:
-    if data is None or not data.features:
-        raise CapabilityError(f"{said} is about columns; the data state none (Dataset.features)")
-    return data.features
+def _moves(column: Feature) -> bool:
+    """Tell whether a column can move by degrees."""
+    return not column.immutable and column.kind is not Kind.CATEGORICAL and column.low < column.high
+
+
+def _box(columns: Sequence[Feature]) -> tuple[Tensor, Tensor]:
+    low, high = (
+        torch.tensor([[getattr(c, end) for c in columns]], dtype=torch.float64)
+        for end in ("low", "high")
+    )
+    return low, high
+
+
+def spreads(columns: Sequence[Feature]) -> tuple[float, ...]:
+    """Return the spread of each column; 1 where there is none."""
+    return tuple(c.high - c.low if c.low < c.high else 1.0 for c in columns)
 
 
 Said = str | ThreatTable
@@ -157,8 +171,11 @@ def read_threat(said: object) -> Said:
         pydantic.ValidationError: If a table has other keys or values.
     """
     if isinstance(said, str):
-        parse_threat(said)
-        return "".join(said.split()).lower()
+        text = " ".join(said.lower().split())
+        ball = parse_threat(text.removesuffix(OF_SPREAD))
+        if text.endswith(OF_SPREAD):
+            return _without_box(ball).model_copy(update={"scale": SPREAD})
+        return text.replace(" ", "")
     if isinstance(said, Mapping):
         return ThreatTable.model_validate(said)
     return said if isinstance(said, ThreatTable) else write_threat(said)
@@ -182,6 +199,10 @@ def write_threat(threat: object) -> ThreatTable:
     return ThreatTable(name=held.name, eps=float(held.eps), bounds=(low, high), scale=scale)
 
 
+def _without_box(ball: Ball) -> ThreatTable:
+    return write_threat(ball).model_copy(update={"bounds": None})
+
+
 def _plain(part: object) -> bool:
     return part is None or (isinstance(part, int | float) and math.isfinite(part))
 
@@ -192,10 +213,14 @@ def make_threat(said: Said, bounds: Bounds = (0.0, 1.0), data: Dataset | None = 
     Raises:
         PlanError, CapabilityError: If the data lack what it names.
     """
-    return said.make(bounds, data) if isinstance(said, ThreatTable) else parse_threat(said, bounds)
+    if isinstance(said, ThreatTable):
+        return said.make(bounds, data)
+    if data is not None and data.features:
+        return _without_box(parse_threat(said)).make(bounds, data)
+    return parse_threat(said, bounds)
 
 
-def parse_threat(text: str, bounds: Bounds = (0.0, 1.0)) -> Threat:
+def parse_threat(text: str, bounds: Bounds = (0.0, 1.0)) -> Ball:
     """Read a threat such as ``linf:8/255``; capitals and spaces do not matter.
 
     Raises:
@@ -205,7 +230,7 @@ def parse_threat(text: str, bounds: Bounds = (0.0, 1.0)) -> Threat:
     if not colon or norm not in norms():
         raise PlanError(
             f"{text!r} is no threat; expected NORM:EPS with one of {', '.join(norms())}, "
-            "e.g. linf:8/255"
+            f"e.g. linf:8/255, or of a table's columns: linf:0.05 {OF_SPREAD}"
         )
     eps = parse_number(radius)
     if eps < 0:
@@ -223,71 +248,9 @@ def simplest(said: Said, bounds: Bounds) -> Said:
     return said if more else f"{said.name}:{said.eps!r}"
 
 
-def sentence(threat: Threat, data: Dataset | None = None) -> str:
-    """Say in a plain clause what may change, and how much: no norm, no formula."""
-    if not isinstance(threat, Ball | Scaled):
-        return f"what {threat} allows may change"
-    if isinstance(threat.eps, Tensor):
-        clause = "every example may change by a radius of its own"
-    else:
-        clause = _clause(threat.eps, threat, data)
-    return clause + _still(threat, data)
-
-
-def _clause(eps: float, threat: Ball | Scaled, data: Dataset | None) -> str:
-    one = _element(data)
-    every = f"every {'other ' if threat.mask is not None else ''}{one}"
-    if eps == 0:
-        return "nothing may change"
-    if math.isinf(eps):
-        return f"{every} may change to anything in the range"
-    if math.isinf(threat.order):
-        return f"{every} may change by up to {_size(eps, threat, data)}"
-    if threat.order == 1:
-        whole = _size(eps, threat, data, most=math.inf)
-        return f"all changes may add up to {whole}: that of one {one}, or a part each of several"
-    clause = f"one {one} may change by up to {_size(eps, threat, data)}, or several by less"
-    if data is not None and (count := data.x[0].numel()) > 1:
-        clause += f": all {count:,} by {_size(eps / math.sqrt(count), threat, data)} each"
-    return clause
-
-
-def _element(data: Dataset | None) -> str:
-    """Name an element of the input."""
-    if data is not None and data.features:
-        return "column"
-    return "pixel" if data is not None and data.x.ndim == 4 and data.x.shape[1] == 1 else "value"
-
-
-def _size(eps: float, threat: Ball | Scaled, data: Dataset | None, most: float = 1.0) -> str:
-    """Write a size in the unit that says most: a column's spread, the range, or none."""
-    scale = threat.scale if isinstance(threat, Scaled) else 1.0
-    if isinstance(scale, Tensor):
-        columns = () if data is None else data.features
-        spread = scale.flatten().tolist() == [column.high - column.low for column in columns]
-        return f"{_percent(eps)} of its {'spread' if spread else 'own scale'}"
-    low, high = threat.bounds
-    if isinstance(low, Tensor) or isinstance(high, Tensor) or not math.isfinite(high - low):
-        return f"{eps * scale:.3g}"
-    return f"{_percent(min(eps * scale / (high - low), most))} of the range"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-def _still(threat: Ball | Scaled, data: Dataset | None) -> str:
-    """Say what stays as it is."""
-    if threat.mask is None:
-        return ""
-    if data is None or not data.features:
-        share = 1 - float(threat.mask.double().mean())
-        return f"; {_percent(share)} of the input stays as it is"
-    fixed = [f.name for f, free in zip(data.features, threat.mask[0], strict=True) if not free]
-    return f"; {', '.join(fixed)}: as {'they are' if fixed[1:] else 'it is'}" if fixed else ""
-
-
 __all__ = [
+    "OF_SPREAD",
+    "ON_TABLES",
     "Bounds",
     "Said",
     "ThreatTable",
@@ -296,7 +259,7 @@ __all__ = [
     "parse_number",
     "parse_threat",
     "read_threat",
-    "sentence",
     "simplest",
+    "spreads",
     "write_threat",
 ]

@@ -54,6 +54,7 @@ def perform(
     """
     data = draw(load_data(plan.data), plan.limit, plan.seed)
     subjects = unique([load_subject(text) for text in plan.models])
+    plan = plan.on(data)
     check_data(data, plan.bounds)
     lines = []
     for subject in subjects:

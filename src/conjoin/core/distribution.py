@@ -57,6 +57,26 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """Take one row of a table as baseline of every example, e.g. the average applicant."""
+
+    values: tuple[float, ...]
+
+    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+        """Return the row for each example.
+
+        Raises:
+            PlanError: If it has other columns than the inputs.
+        """
+        if tuple(batch.x.shape[1:]) != (len(self.values),):
+            raise PlanError(
+                f"a baseline of {len(self.values)} columns does not fit inputs of shape "
+                f"{tuple(batch.x.shape[1:])}"
+            )
+        return batch.x.new_tensor(self.values).expand_as(batch.x).contiguous()
+
+
+@dataclass(frozen=True, slots=True)
 class Panels:
     """Equal panels between ``nodes`` nodes, each credited by its secant gradient.
 
@@ -344,6 +364,7 @@ __all__ = [
     "Point",
     "Quadrature",
     "Reference",
+    "Row",
     "Trapezoid",
     "per_pass",
     "zeros",

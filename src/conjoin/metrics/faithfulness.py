@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.distribution import Reference
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 from conjoin.metrics.ordering import by_feature
@@ -30,7 +31,7 @@ class Deletion:
 
     Attributes:
         steps: Points of the curve after the first; each removes an equal share.
-        baseline: Value that removed features take, in input units.
+        baseline: Value that removed features take, in input units, or what gives one for each.
     """
 
     reference: ClassVar[str] = "petsiuk2018"
@@ -38,13 +39,13 @@ class Deletion:
     meaning: ClassVar[str] = "mean probability while the top features are removed"
     better: ClassVar[Better] = Better.LOWER
     steps: int = 14
-    baseline: float = 0.0
+    baseline: float | Reference = 0.0
 
     def __call__(
         self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
         """Return the mean probability along the curve, per example."""
-        return _curve(model, batch, values, self.steps, self.baseline, keep=False)
+        return _curve(model, batch, values, self, keep=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Insertion:
 
     Attributes:
         steps: Points of the curve after the first; each restores an equal share.
-        baseline: Value of the features not yet restored, in input units.
+        baseline: Value of the features not yet restored, in input units, or what gives one for
+            each.
     """
 
     reference: ClassVar[str] = "petsiuk2018"
@@ -61,30 +63,32 @@ class Insertion:
     meaning: ClassVar[str] = "mean probability while the top features are brought back"
     better: ClassVar[Better] = Better.HIGHER
     steps: int = 14
-    baseline: float = 0.0
+    baseline: float | Reference = 0.0
 
     def __call__(
         self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
         """Return the mean probability along the curve, per example."""
-        return _curve(model, batch, values, self.steps, self.baseline, keep=True)
+        return _curve(model, batch, values, self, keep=True)
 
 
 def _curve(
-    model: Sliceable, batch: Batch, values: Tensor, steps: int, baseline: float, *, keep: bool
+    model: Sliceable, batch: Batch, values: Tensor, method: Deletion | Insertion, *, keep: bool
 ) -> Tensor:
     """Evaluate every point of the curve, several to a pass."""
+    base = method.baseline
+    blank = base(model, batch) if callable(base) else base
     scores = by_feature(values)
     place = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the highest
     shape = (len(place), 1, *batch.x.shape[2:]) if values.ndim == 4 else batch.x.shape
-    shares = torch.linspace(0, 1, steps + 1, device=place.device)
+    shares = torch.linspace(0, 1, method.steps + 1, device=place.device)
     per_pass = max(1, ROWS // len(batch))
     heights: list[Tensor] = []
     for chosen in shares.split(per_pass):
         inputs = []
         for share in chosen:
             touched = (place < (share * place.shape[1]).round()).reshape(shape)
-            inputs.append(torch.where(touched == keep, batch.x, baseline))
+            inputs.append(torch.where(touched == keep, batch.x, blank))
         with torch.no_grad():
             several = batch.repeated(len(chosen)).at(torch.cat(inputs))
             outputs = model(several).softmax(1)
@@ -94,4 +98,4 @@ def _curve(
     area = torch.zeros_like(heights[0])
     for left, right in pairwise(heights):
         area = area + (left + right) / 2
-    return area / steps
+    return area / method.steps

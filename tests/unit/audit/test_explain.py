@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,16 +12,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from conjoin.attribution import integrated_gradients, saliency
-from conjoin.audit.methods import Method
-from conjoin.audit.sections.explain import Settings, _scored, explained
+from conjoin.audit.methods import Context, Method
+from conjoin.audit.sections.explain import Record, Settings, _scored, explained
+from conjoin.audit.sections.explain.attributes import PREFIX, summaries, weights
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
-from conjoin.core.dataset import Dataset
-from conjoin.core.distribution import Trapezoid, zeros
+from conjoin.core.dataset import Dataset, Feature, Kind
+from conjoin.core.distribution import Row, Trapezoid, zeros
 from conjoin.core.protocols import Attributor
 from conjoin.core.quantity import predicted
 from conjoin.core.random import Streams
 from conjoin.core.run import attribute, score
+from conjoin.errors import CapabilityError
 from conjoin.metrics import CompletenessGap, Deletion, RankStability
 from conjoin.models.torch import TorchModel
 
@@ -51,6 +54,54 @@ def test_a_score_that_does_not_apply_to_a_method_is_left_out() -> None:
     assert "gap" not in explained(subject, shard, saliency(), metrics, 0)
     path = integrated_gradients(zeros, Trapezoid(50))
     assert "gap" in explained(subject, shard, path, metrics, 0)
+
+
+def test_a_table_is_explained_by_attribute_against_its_typical_row() -> None:
+    columns = (
+        Feature("age", low=-1),
+        Feature("b"),
+        *(Feature(f"job={k}", Kind.CATEGORICAL) for k in "xyz"),
+        Feature("c"),
+    )
+    table = replace(data(), features=columns).with_typical()
+    settings = Settings().on(table)
+    (method,) = settings.methods
+    assert str(method) == "integrated_gradients baseline=typical"
+    assert Settings().on(data()) == Settings()
+    own = Settings(methods=("saliency",))
+    assert own.on(table).methods == own.methods and own.on(table).metrics == settings.metrics
+    context = Context(table, None)
+    made = explained(Subject("m", MODEL), Shard(0, table, (1,)), method.build(context), {}, 0)
+    row = torch.tensor([f.typical for f in table.features])
+    wanted = attribute(
+        MODEL,
+        table,
+        integrated_gradients(lambda m, b: row.expand_as(b.x)),
+        seed=0,
+        target=predicted,
+    )
+    assert torch.equal(made["attribution of age"], wanted.values[:, 0].double())
+    assert torch.equal(made["attribution of job"], wanted.values[:, 2:5].double().sum(1))
+    assert "attribution of age" not in explained(
+        Subject("m", MODEL), Shard(0, data()), saliency(), {}, 0
+    )
+    with pytest.raises(CapabilityError, match="a typical row is that of a table"):
+        method.build(Context(data(), None))
+    metric = next(m for m in settings.metrics if m.name == "Deletion").build(context)
+    assert isinstance(metric, Deletion) and isinstance(metric.baseline, Row)
+    assert metric.baseline.values == tuple(f.typical for f in table.features)
+
+
+def test_the_mean_weight_of_an_attribute_is_over_the_sample() -> None:
+    table = replace(data(3), features=tuple(Feature(name) for name in "abcdef"))
+    told = {"shown": torch.tensor([True, False, False])}
+    told |= {PREFIX + name: torch.tensor([9.0, -1.0, 3.0]) for name in "abcdef"}
+    found = weights(told, table, "e")
+    assert [w.attribute for w in found] == list("abcdef")
+    assert found[0].mean.value == 2.0 and found[0].count == 2
+    assert weights({"shown": told["shown"]}, table, "e") == []
+    shown = summaries({"m": Record(scores=(), weights=tuple(found), refused={})})["e"]
+    assert shown.rows["a"] == {"m": 2.0} and shown.scale == "2" and "a: 2" in shown.pictures["m"]
 
 
 def part(values: list[float], shown: list[bool]) -> tuple[Tensor, Tensor]:

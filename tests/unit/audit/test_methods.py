@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conjoin import attacks, attribution, certification, metrics
 from conjoin.audit.methods import Context, Method, schema_of
 from conjoin.audit.parameters import Record, Tables, choices, parameters_of
-from conjoin.audit.readers import AnyOf, Many, OneOf, Reader, Regions, Scalar, Threats
+from conjoin.audit.readers import AnyOf, Baselines, Many, OneOf, Reader, Regions, Scalar, Threats
 from conjoin.audit.reading import MisreadError
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
@@ -58,6 +58,8 @@ def another(reader: Reader, than: Any) -> Any:
             spare = [one for one in spare if one is not None]
         case Record(kind):
             spare = [reader.read(Slice(Cut("a.b", Side.IN)) if kind is Slice else Cut("a.b"))]
+        case Baselines(named):
+            spare = [another(named, than)]
         case Threats():
             spare = ["l2:0.5"]
         case Regions():

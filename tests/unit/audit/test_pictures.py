@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conjoin.audit.pictures import Nothing, amplification, pictures_of
+from conjoin.audit.pictures import Nothing, amplification, factor_of, pictures_of
 from conjoin.audit.pictures.bars import SHOWN, Bars
 from conjoin.audit.pictures.chart import HEIGHT, WIDTH, band
 from conjoin.audit.pictures.image import LARGEST_SIDE, Images, map_scale
 from conjoin.audit.pictures.line import Lines
-from conjoin.core.dataset import Dataset, Feature
+from conjoin.core.dataset import Dataset, Feature, Kind
 
 BOUNDS = (0.0, 1.0)
 
@@ -130,8 +130,36 @@ def test_bars_show_those_that_matter_most_with_their_values() -> None:
     assert 'class="against"' in svg and 'class="for"' in svg
 
 
+PEOPLE = Dataset(
+    torch.tensor([[50.0, 0.0, 1.0, 7.0]]),
+    torch.tensor([0]),
+    features=(
+        Feature("age", low=0, high=100),
+        Feature("job=clerk", Kind.CATEGORICAL),
+        Feature("job=none", Kind.CATEGORICAL),
+        Feature("country", low=7, high=7),
+    ),
+)
+
+
+def test_bars_of_a_table_are_in_units_of_each_column_and_one_an_attribute() -> None:
+    bars, x = pictures_of(PEOPLE, BOUNDS), PEOPLE.x[0]
+    svg = bars.of_input(x, "x")
+    assert re.findall(r">([^<]+)</text>", svg) == ["age = 50", "job = none", "country = 7"]
+    assert re.findall(r'width="([\d.]+)"', svg) == ["109.0", "0.0", "0.0"]  # half of the range
+    values = torch.tensor([1.0, -1.0, 5.0, 0.0])
+    assert bars.scale([values, -values]) == 4.0
+    svg = bars.of_map(values, 4.0, x, "x")
+    assert re.findall(r">([^<]+)</text>", svg)[:2] == ["job = none", "age = 50"]
+    z = x + torch.tensor([-2.0, 0.0, 0.0, 0.0])
+    assert factor_of(z, x, PEOPLE, BOUNDS) == 20.0  # 2 % of the range, to 40 %
+    svg = bars.of_change(z, x, 20.0, "x")
+    assert re.findall(r">([^<]+)</text>", svg) == ["age: 50 → 48"]
+    assert bars.of_change(x, x, 1.0, "x") == ""
+
+
 def test_names_of_columns_are_escaped() -> None:
-    svg = Bars(BOUNDS, ("<b>",)).of_input(torch.tensor([0.5, 0.2]), "x")
+    svg = Bars(BOUNDS, (Feature("<b>"), Feature("c"))).of_input(torch.tensor([0.5, 0.2]), "x")
     assert "&lt;b&gt;" in svg and "<b>" not in svg
 
 

@@ -21,9 +21,9 @@ from conjoin.audit.schemas import plan_schema
 from conjoin.audit.section import Chapter
 from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.core.ball import L2, Linf
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, Feature
 from conjoin.core.protocols import Attack, Metric
-from conjoin.errors import PlanError
+from conjoin.errors import CapabilityError, PlanError
 
 
 class Settings(BaseModel):
@@ -49,7 +49,7 @@ def test_everything_is_written_and_read_back() -> None:
     plan = made(
         threats=[
             "L2:0.5",
-            {"name": "linf", "eps": "8/255", "fixed": "immutable"},
+            {"name": "linf", "eps": "8/255", "fixed": ["age"]},
             Linf(0.3, (-1, 1)),
         ],
         pushing={"attack": {"name": "PGD", "restarts": 2}, "metrics": ["RankStability"]},
@@ -66,6 +66,22 @@ def test_everything_is_written_and_read_back() -> None:
     assert told["pushing"]["attack"]["steps"] == PGD().steps  # defaults are written
     assert told["rules"]["least_examples"] == 100
     assert plan.of("pushing", Settings).attack.build() == PGD(restarts=2)
+
+
+def test_what_nobody_said_is_a_table_s_where_the_data_are_one() -> None:
+    x, y = torch.tensor([[0.2, 40.0], [0.4, 20.0]]), torch.tensor([0, 1])
+    images = Dataset(x / 50, y)
+    people = Dataset(x, y, features=(Feature("share"), Feature("age", high=100)))
+    bare = made()
+    assert bare.on(images) == bare
+    told = bare.on(people)
+    assert [str(t) for t in told.threats] == ["linf:0.05 of each spread", "l2:0.1 of each spread"]
+    assert told.fingerprint() != bare.fingerprint()
+    again = make_plan(tomllib.loads(told.to_toml()), CHAPTERS)
+    assert again.on(people) == again and again.fingerprint() == told.fingerprint()
+    assert made(threats=["l1:1"]).on(people).threats == ("l1:1",)
+    with pytest.raises(CapabilityError, match="the data state none"):
+        made(threats=["linf:0.1 of each spread"]).on(images)
 
 
 @settings(deadline=None)

@@ -7,10 +7,19 @@ import torch
 
 from conjoin.audit.finding import Bearing, Verdict
 from conjoin.audit.plan import Plan
-from conjoin.audit.sections.region import Loss, Region, Settings, _finding, _loss, without
+from conjoin.audit.sections.region import (
+    Loss,
+    Region,
+    Settings,
+    _finding,
+    _instead,
+    _loss,
+    filling,
+    without,
+)
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, Feature, Kind
 from conjoin.errors import CapabilityError
 from conjoin.models.torch import TorchModel
 
@@ -73,6 +82,27 @@ def test_the_model_sees_the_region_blanked() -> None:
     model = TorchModel(torch.nn.Identity())
     made = without(Subject("m", model), Shard(0, data(3)), "the {first}", 0.25)
     assert torch.allclose(made["margin"], torch.full((3,), 0.25), rtol=0, atol=0)
+
+
+def test_a_column_of_a_table_is_blanked_to_what_is_typical_of_it() -> None:
+    columns = (
+        Feature("age", high=100),
+        Feature("job=clerk", Kind.CATEGORICAL),
+        Feature("job=none", Kind.CATEGORICAL),
+    )
+    x = torch.tensor([[20.0, 1, 0], [30, 0, 1], [70, 1, 0]])
+    regions = {"age": torch.tensor([True, False, False]), "job": torch.tensor([False, True, True])}
+    people = Dataset(x, torch.zeros(3).long(), features=columns, regions=regions)
+    whole = people.with_typical()
+    row = filling(whole, Settings())
+    assert isinstance(row, torch.Tensor) and row.tolist() == [40, 1, 0]
+    some = whole.select([1])  # a shard keeps to what is typical of all
+    assert some.blanked("age", filling(some, Settings())).x.tolist() == [[40, 0, 1]]
+    assert some.blanked("job", filling(some, Settings())).x.tolist() == [[30, 1, 0]]
+    assert filling(whole, Settings(blank=0.5)) == 0.5
+    assert filling(data(3), Settings()) == 0.0
+    assert _instead(whole, "age", row) == "age = 40"
+    assert _instead(whole, "job", row) == "job = clerk (as 2 of 3 rows have it)"
 
 
 def test_data_without_a_region_lack_one() -> None:

@@ -12,12 +12,12 @@ from conjoin.audit.threats import (
     parse_number,
     parse_threat,
     read_threat,
-    sentence,
     simplest,
     write_threat,
 )
+from conjoin.audit.wording import movable, sentence, unit
 from conjoin.core.ball import L1, L2, Linf
-from conjoin.core.dataset import Dataset, Feature
+from conjoin.core.dataset import Dataset, Feature, Kind
 from conjoin.core.scaled import Scaled
 from conjoin.errors import CapabilityError, PlanError
 
@@ -62,6 +62,8 @@ def test_spelling_does_not_matter(text: str) -> None:
         ("linf:nan", "not finite"),
         ("linf:inf", "not finite"),
         ("linf:-0.1", "eps must be >= 0"),
+        ("linf:0.1 of each sprout", "no number"),
+        ("of each spread", "expected NORM:EPS"),
     ],
 )
 def test_what_is_no_threat_is_refused(text: str, words: str) -> None:
@@ -99,25 +101,73 @@ def test_what_a_plan_cannot_say_is_refused(value: object) -> None:
 
 
 def test_units_of_each_column_s_spread_and_columns_that_stay() -> None:
-    said = read_threat({"name": "Linf", "eps": "1/10", "scale": "spread", "fixed": "immutable"})
+    said = read_threat({"name": "Linf", "eps": "1/10", "scale": "spread"})
+    assert said == read_threat("linf: 1/10  of each Spread")
     made = make_threat(said, (0.0, 100.0), TABLE)
     assert isinstance(made, Scaled)
     assert made.scale.tolist() == [[60.0, 10.0, 1.0]]
     assert made.mask.tolist() == [[False, True, False]]
     moved = make_threat(said, (0.0, 100.0), TABLE).project(TABLE.x + 50, TABLE.x)
     assert torch.equal(moved - TABLE.x, torch.tensor([[0.0, 1.0, 0.0]] * 2))
-    assert str(said) == "linf:0.1 of each spread, immutable fixed"
+    assert str(said) == "linf:0.1 of each spread"
     assert sentence(made, TABLE) == (
-        "every other column may change by up to 10 % of its spread; age, sex: as they are"
+        "every other column may change by up to 10 % of its spread (a spread is from a column's least "
+        "to its largest value); age, sex: as they are"
     )
+    assert unit(made, TABLE) == "of each spread" and unit(Linf(0.1), TABLE) == "input units"
     for data in (None, PICTURES):
         with pytest.raises(CapabilityError, match="the data state none"):
             make_threat(said, (0.0, 1.0), data)
 
 
+def test_a_table_keeps_to_its_columns_and_what_cannot_move_stays() -> None:
+    columns = (
+        Feature("income", low=-5, high=10),
+        Feature("job=clerk", Kind.CATEGORICAL),
+        Feature("job=none", Kind.CATEGORICAL),
+        Feature("level", Kind.ORDINAL, high=3),
+        Feature("age", low=18, high=78, immutable=True),
+        Feature("country", low=7, high=7),
+    )
+    x = torch.tensor([[0.0, 1.0, 0.0, 2.0, 50.0, 7.0]])
+    people = Dataset(x, torch.tensor([0]), features=columns)
+    for said in ("linf:100", "linf:100 of each spread"):
+        threat = make_threat(read_threat(said), (0.0, 1.0), people)
+        assert threat.mask.tolist() == [[True, False, False, True, False, False]]
+        assert threat.project(x + 1000, x).tolist() == [[10, 1, 0, 3, 50, 7]]
+        assert threat.project(x - 1000, x).tolist() == [[-5, 1, 0, 0, 50, 7]]
+    assert isinstance(make_threat("l2:0.5", (0.0, 1.0), people), L2)
+    assert sentence(threat, people).endswith("; job, age, country: as they are")
+    own = make_threat(read_threat({"name": "linf", "eps": 9, "bounds": [-1, 2]}), (0, 1), people)
+    assert own.bounds == (-1.0, 2.0)
+    still = Dataset(x[:, 1:3], torch.tensor([0]), features=columns[1:3])
+    assert not movable(make_threat("linf:1", (0.0, 1.0), still)) and movable(threat)
+
+
+def test_many_categories_are_counted_not_listed() -> None:
+    columns = (
+        Feature("income", high=10),
+        Feature("age", immutable=True),
+        *(Feature(f"c{k}={v}", Kind.CATEGORICAL) for k in range(5) for v in "ab"),
+    )
+    table = Dataset(torch.zeros(1, 12), torch.tensor([0]), features=columns)
+    said = sentence(make_threat("linf:0.5", (0.0, 1.0), table), table)
+    assert said == "every other column may change by up to 0.5; age and 5 categories: as they are"
+
+
+def test_the_sentence_of_l2_counts_the_columns_that_move() -> None:
+    columns = tuple(Feature(str(k), immutable=k > 3) for k in range(9))
+    table = Dataset(torch.full((1, 9), 0.5), torch.tensor([0]), features=columns)
+    threat = make_threat(read_threat("l2:0.2 of each spread"), (0.0, 1.0), table)
+    assert "all 4 by 10 % of its spread each" in sentence(threat, table)
+    x, step = table.x.double(), torch.tensor([[0.1] * 4 + [0.0] * 5], dtype=torch.float64)
+    assert bool(threat.contains(x + step * (1 - 1e-9), x).all())
+    assert not bool(threat.contains(x + step * (1 + 1e-9), x).any())
+
+
 def test_names_of_columns_and_regions_stay() -> None:
-    named = make_threat(read_threat({"name": "l2", "eps": 1, "fixed": ["sex"]}), (0, 1), TABLE)
-    assert named.mask.tolist() == [[True, True, False]]
+    named = make_threat(read_threat({"name": "l2", "eps": 1, "fixed": ["income"]}), (0, 1), TABLE)
+    assert named.mask.tolist() == [[False, False, False]]
     shared = make_threat(read_threat({"name": "l2", "eps": 1, "fixed": ["mark"]}), (0, 1), PICTURES)
     assert torch.equal(shared.mask, ~PICTURES.region("mark"))
     both = make_threat(

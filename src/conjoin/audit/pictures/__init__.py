@@ -6,20 +6,29 @@ Whatever the size of an input, what is shown of it is bounded. Every picture car
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from markupsafe import Markup
 from torch import Tensor
 
 from conjoin.audit.pictures.bars import MOST, Bars
-from conjoin.audit.pictures.image import Images, planes
+from conjoin.audit.pictures.image import Images, map_scale, planes
 from conjoin.audit.pictures.line import Lines
 from conjoin.core.dataset import Dataset
 
 
 @runtime_checkable
 class Pictures(Protocol):
-    """Shows inputs of one kind; empty where there is nothing to see."""
+    """Shows inputs of one kind; empty where there is nothing to see.
+
+    Attributes:
+        coloured: Whether a map is told by its colours, and can be laid over the input.
+    """
+
+    @property
+    def coloured(self) -> bool: ...  # noqa: D102 - above
 
     def of_input(self, x: Tensor, words: str, /) -> Markup:
         """Show an input."""
@@ -33,9 +42,15 @@ class Pictures(Protocol):
         """Show one signed value per element, ``scale`` being that of full colour."""
         ...
 
+    def scale(self, maps: Sequence[Tensor], /) -> float:
+        """Return the value of full colour, or of a full bar, that some maps share."""
+        ...
+
 
 class Nothing:
     """Shows inputs of which there is no picture."""
+
+    coloured = False
 
     def of_input(self, x: Tensor, words: str, /) -> Markup:
         """Show nothing."""
@@ -49,6 +64,27 @@ class Nothing:
         """Show nothing."""
         return Markup("")
 
+    def scale(self, maps: Sequence[Tensor], /) -> float:
+        """Return that of images."""
+        return map_scale(maps)
+
+
+def ends_of(
+    data: Dataset, bounds: tuple[float, float]
+) -> tuple[float, float] | tuple[Tensor, Tensor]:
+    """Return the range of the inputs: ``bounds``, or that of each column, ``(columns,)``."""
+    if not data.features:
+        return bounds
+    low = data.x.new_tensor([f.low for f in data.features])
+    high = data.x.new_tensor([f.high for f in data.features])
+    return low, torch.where(high > low, high, low + 1)
+
+
+def factor_of(z: Tensor, x: Tensor, data: Dataset, bounds: tuple[float, float]) -> float:
+    """Return by how much a change from ``x`` to ``z`` is amplified, to be seen."""
+    low, high = ends_of(data, bounds)
+    return amplification(float(((z - x).abs() / (high - low)).max()), 1.0)
+
 
 def pictures_of(data: Dataset, bounds: tuple[float, float]) -> Pictures:
     """Return what shows the inputs of these data, which lie between ``bounds``."""
@@ -59,7 +95,7 @@ def pictures_of(data: Dataset, bounds: tuple[float, float]) -> Pictures:
         return Images(bounds)
     if x.ndim == 1 and len(x) > 1:
         few = data.features or len(x) <= MOST
-        return Bars(bounds, tuple(f.name for f in data.features)) if few else Lines(bounds)
+        return Bars(ends_of(data, bounds), data.features) if few else Lines(bounds)
     return Nothing()
 
 
@@ -74,4 +110,4 @@ def amplification(change: float, width: float) -> float:
     return best
 
 
-__all__ = ["Nothing", "Pictures", "amplification", "pictures_of"]
+__all__ = ["Nothing", "Pictures", "amplification", "ends_of", "factor_of", "pictures_of"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
@@ -28,6 +28,7 @@ class Images:
     """Shows inputs of shape ``(height, width)`` or ``(1 or 3, height, width)``."""
 
     bounds: tuple[float, float]
+    coloured: bool = field(default=True, init=False)
 
     def of_input(self, x: Tensor, words: str, /) -> Markup:
         """Show the input, its range from black to white."""
@@ -43,6 +44,10 @@ class Images:
         """Show the values in colour, those of a pixel's channels added up."""
         total = summed(values)
         return _shown(coloured(total, scale), words) if total.ndim == 2 else Markup("")
+
+    def scale(self, maps: Sequence[Tensor], /) -> float:
+        """Return a high quantile of the magnitude."""
+        return map_scale(maps)
 
 
 def planes(x: Tensor) -> np.ndarray | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from markupsafe import Markup
 from torch import Tensor
+
+from conjoin.audit.pictures.image import map_scale
 
 WIDTH, HEIGHT = 200, 60  # units of a picture
 STRETCHES = 200  # each is shown by its least and its largest value
@@ -17,6 +20,7 @@ class Lines:
     """Shows inputs that are one long vector."""
 
     bounds: tuple[float, float]
+    coloured: bool = field(default=False, init=False)
 
     def of_input(self, x: Tensor, words: str, /) -> Markup:
         """Show the input over its range."""
@@ -30,6 +34,10 @@ class Lines:
     def of_map(self, values: Tensor, scale: float, x: Tensor, words: str, /) -> Markup:
         """Show the values round the middle."""
         return _drawn(values, (-max(scale, 1e-30), max(scale, 1e-30)), words)
+
+    def scale(self, maps: Sequence[Tensor], /) -> float:
+        """Return a high quantile of the magnitude."""
+        return map_scale(maps)
 
 
 def _drawn(values: Tensor, ends: tuple[float, float], words: str) -> Markup:

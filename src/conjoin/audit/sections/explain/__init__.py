@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from markupsafe import Markup
@@ -19,11 +19,14 @@ from conjoin.audit.columns import Columns
 from conjoin.audit.finding import Bearing, Finding
 from conjoin.audit.methods import Method, context_of
 from conjoin.audit.page import fragment
+from conjoin.audit.pictures import pictures_of
 from conjoin.audit.plan import Plan
+from conjoin.audit.readers import TYPICAL
 from conjoin.audit.references import references_of
 from conjoin.audit.rules import stable
 from conjoin.audit.schema import Number, Part, Unit, number
 from conjoin.audit.section import Over, Records, Tensors
+from conjoin.audit.sections.explain.attributes import PREFIX, Weight, summaries, sums, weights
 from conjoin.audit.sections.explain.maps import Shown, shown
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
@@ -40,11 +43,24 @@ HERE = "conjoin.audit.sections.explain"
 Explanations = Annotated[tuple[Method[Attributor], ...], Field(min_length=1)]
 
 
+# Of a table: its columns have units of their own, so plain gradients cannot be compared, and a row of
+# zeros means nothing. The baseline is what is typical of each column.
+ON_TABLES: dict[str, tuple[Method[Any], ...]] = {
+    "methods": (Method.of(Attributor, "integrated_gradients", baseline=TYPICAL),),
+    "metrics": (
+        Method.of(Metric, "Deletion", baseline=TYPICAL),
+        Method.of(Metric, "Insertion", baseline=TYPICAL),
+        Method.of(Metric, "RankStability", draws=3),
+        Method.of(Metric, "TopStability", draws=3),
+    ),
+}
+
+
 class Settings(BaseModel):
     """What explains, and what scores explanations.
 
     Attributes:
-        methods: Each with its parameters.
+        methods: Each with its parameters. Left out, they are others on a table.
         metrics: Likewise; one that does not apply to a method or to the data is left out there.
     """
 
@@ -62,6 +78,13 @@ class Settings(BaseModel):
         Method.of(Metric, "TopStability", draws=3),
         Method.of(Metric, "MassInside"),
     )
+
+    def on(self, data: Dataset) -> Settings:
+        """Return the settings for these data: what nobody said is a table's if they are one."""
+        if not data.features:
+            return self
+        left = {key: own for key, own in ON_TABLES.items() if key not in self.model_fields_set}
+        return self.model_copy(update=left)
 
     @field_validator("methods", "metrics")
     @classmethod
@@ -90,6 +113,7 @@ class Record(Part):
     """What is said of one model."""
 
     scores: tuple[Scored, ...]
+    weights: tuple[Weight, ...] = ()
     refused: dict[str, str]
 
 
@@ -128,15 +152,17 @@ class Explain:
     def record(self, columns: Columns, data: Dataset, /) -> Record:
         """Average each score of each explanation."""
         settings, refused = columns.plan.of(self.name, Settings), columns.lacking()
-        scores = []
+        scores, weighed = [], []
         for method in map(str, settings.methods):
+            if method not in refused:
+                weighed += weights(_sums(columns.at(method)), data, method)
             for metric in settings.metrics:
                 part = columns.at(method)
                 if method not in refused and str(metric) in part.names():
                     built = metric.build(context_of(columns.plan, data))
                     told = part[str(metric)], part["shown"]
                     scores.append(_scored(*told, method, str(metric), built))
-        return Record(scores=tuple(scores), refused=refused)
+        return Record(scores=tuple(scores), weights=tuple(weighed), refused=refused)
 
     def findings(self, records: Records, /) -> Iterable[Finding]:
         """Say whether the first explanation survives a change too small to matter."""
@@ -170,6 +196,9 @@ class Explain:
             titles={k: m.title if titles.count(m.title) == 1 else k for k, m in methods.items()},
             examples=shown(records, tensors, list(methods)),
             scores=_table(records),
+            coloured=pictures_of(records.data, records.plan.bounds).coloured,
+            summaries=summaries(records),
+            typical=all(m.table.get("baseline") == TYPICAL for m in settings.methods),
         )
 
 
@@ -184,6 +213,7 @@ def explained(
     chosen[places] = True
     answers = predict(model, data.select(places), run=run) if len(places) else torch.zeros(0, 2)
     found = {"shown": chosen, "values": values[places], "answers": answers.softmax(1)}
+    found |= sums(values, data)
     for name, metric in metrics.items():
         try:
             found[name] = score(
@@ -192,6 +222,10 @@ def explained(
         except CapabilityError:  # e.g. no completeness is promised: there is nothing to score
             continue
     return found
+
+
+def _sums(part: Columns) -> dict[str, Tensor]:
+    return {name: part[name] for name in part.names() if name.startswith((PREFIX, "shown"))}
 
 
 def _scored(values: Tensor, chosen: Tensor, method: str, metric: str, built: Metric) -> Scored:

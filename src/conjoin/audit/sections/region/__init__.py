@@ -25,23 +25,26 @@ from conjoin.audit.section import Cell, Records, Tensors
 from conjoin.audit.statistics import SOURCE, share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, grouped, valued
 from conjoin.core.quantity import margin
 from conjoin.core.result import Evidence
 from conjoin.core.run import predict
 from conjoin.errors import CapabilityError
+
+BLANKED = "predictions with the region blanked"
 
 
 class Settings(BaseModel):
     """What a blanked region is filled with.
 
     Attributes:
-        blank: A value, in the model's input units.
+        blank: A value, in the model's input units. Left out, it is 0, and in a table what is typical of
+            each column: the mean of numbers, the most common value of others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    blank: float = 0.0
+    blank: float | None = None
 
 
 class Loss(Part):
@@ -83,7 +86,7 @@ class Region:
                 "this data has no marked region; to ask whether a model needs one, give "
                 "Dataset(regions={name: mask})"
             )
-        blank = plan.of(self.name, Settings).blank
+        blank = filling(shard.data, plan.of(self.name, Settings))
         for region in shard.data.regions:
             yield Task(without, (subject, shard, region, blank), key=region, weight=0.5)
 
@@ -101,7 +104,14 @@ class Region:
         """Say what each model loses."""
         for model, record in records.items():
             for loss in record.regions:
-                yield _finding(model, loss, records.plan)
+                yield _finding(model, loss, records.plan, self._how(records, loss.region))
+
+    def _how(self, records: Records, region: str) -> str:
+        data, plan = records.data, records.plan
+        if not data.features:
+            return BLANKED
+        told = _instead(data, region, filling(data, plan.of(self.name, Settings)))
+        return f"predictions with every row at {told}"
 
     def cells(self, record: Record, /) -> Iterable[Cell]:
         """Show what is lost."""
@@ -112,28 +122,58 @@ class Region:
         """Show the numbers, and an example of a blanked input."""
         if not records:
             return Markup("")
-        pictures = pictures_of(records.data, records.plan.bounds)
-        blank = records.plan.of(self.name, Settings).blank
-        shown = []
-        for region in records.data.regions:
-            if not records.shown:
-                break
-            first = next(iter(records.shown))
-            one = records.data.select([first])
-            blanked = one.blanked(region, blank).x[0]
-            shown.append(
-                (
-                    region,
-                    pictures.of_input(one.x[0], f"input {one.ids[0]}"),
-                    pictures.of_input(blanked, f"input {one.ids[0]} with {region} blanked"),
-                )
-            )
+        data, blank = records.data, filling(records.data, records.plan.of(self.name, Settings))
         return fragment(
-            "conjoin.audit.sections.region", "fragment.html.j2", records=records, shown=shown
+            "conjoin.audit.sections.region",
+            "fragment.html.j2",
+            records=records,
+            shown=[] if data.features else _pictures(records, blank),
+            instead=[_instead(data, region, blank) for region in data.regions if data.features],
+            typical=isinstance(blank, Tensor),
         )
 
 
-def without(subject: Subject, shard: Shard, region: str, blank: float) -> dict[str, Tensor]:
+def filling(data: Dataset, settings: Settings) -> float | Tensor:
+    """Return what stands for blanked elements: a value, or one for each column, ``(columns,)``."""
+    if settings.blank is not None or not data.features:
+        return settings.blank or 0.0
+    return data.x.new_tensor([f.typical for f in data.with_typical().features])
+
+
+def _pictures(records: Records, blank: float | Tensor) -> list[tuple[str, Markup, Markup]]:
+    """Show the first shown example with and without each region."""
+    if not records.shown:
+        return []
+    pictures = pictures_of(records.data, records.plan.bounds)
+    one = records.data.select([next(iter(records.shown))])
+    return [
+        (
+            region,
+            pictures.of_input(one.x[0], f"input {one.ids[0]}"),
+            pictures.of_input(
+                one.blanked(region, blank).x[0], f"input {one.ids[0]} with {region} blanked"
+            ),
+        )
+        for region in records.data.regions
+    ]
+
+
+def _instead(data: Dataset, region: str, blank: float | Tensor) -> str:
+    """Say what the blanked columns of a table hold, and how many rows hold it anyway."""
+    row = data.select([0]).blanked(region, blank).x[0]
+    mask = data.region(region)
+    told = [
+        valued(name, places, data.features, row)
+        for name, places in grouped(data.features).items()
+        if bool(mask[:, places].any())
+    ]
+    same = int((~mask | (data.x == row)).all(1).sum())
+    return f"{', '.join(told)}{f' (as {same} of {len(data)} rows have it)' if same else ''}"
+
+
+def without(
+    subject: Subject, shard: Shard, region: str, blank: float | Tensor
+) -> dict[str, Tensor]:
     """Predict with a region blanked."""
     outputs = predict(subject.model, shard.data.blanked(region, blank), run=shard.run)
     return {"prediction": outputs.argmax(1), "margin": margin(outputs, shard.data.y)}
@@ -160,7 +200,7 @@ def _loss(region: str, data: Dataset, right: Tensor, still: Tensor, alpha: float
     )
 
 
-def _finding(model: str, loss: Loss, plan: Plan) -> Finding:
+def _finding(model: str, loss: Loss, plan: Plan, how: str = BLANKED) -> Finding:
     ruling = relies(loss.losses, loss.count, plan.alpha, plan.rules)
     region = plain(loss.region)
     text = {
@@ -185,7 +225,7 @@ def _finding(model: str, loss: Loss, plan: Plan) -> Finding:
             "blanked": loss.blanked,
             "area": loss.area,
         },
-        method="predictions with the region blanked; exact binomial interval",
+        method=f"{how}; exact binomial interval",
         references=(SOURCE,),
         limits=Region.limits[0],
     )

@@ -31,13 +31,13 @@ from conjoin.audit.sections.robustness.sweep import Sweep, applies, gradient, ro
 from conjoin.audit.statistics import share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
-from conjoin.audit.threats import sentence
+from conjoin.audit.wording import movable, sentence, unit
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import log_likelihood, margin
 from conjoin.core.result import Evidence
 from conjoin.core.threat import Graded, Threat
-from conjoin.errors import PlanError
+from conjoin.errors import CapabilityError, PlanError
 
 HERE = "conjoin.audit.sections.robustness"
 GRADIENT = "gradient"  # the key of the tasks that look at it
@@ -103,6 +103,11 @@ class Robustness:
         for name, threat in plan.balls(shard.data).items():
             if not isinstance(threat, Graded):
                 raise PlanError(f"{name} has no radius; expected e.g. linf:8/255")
+            if not movable(threat):
+                raise CapabilityError(
+                    "no column of these data can move by degrees: all are categories, immutable or of "
+                    "one value"
+                )
             sweep = Sweep(
                 name=name,
                 threat=threat,
@@ -236,7 +241,7 @@ def _size(threat: Threat, settings: Settings, data: Dataset) -> Size:
     one = data.select([0]).x
     eps = float(threat.radius(one)[0])
     largest = float(one.new_tensor(eps * settings.reach))
-    return Size(getattr(threat, "name", str(threat)), eps, largest)
+    return Size(getattr(threat, "name", str(threat)), eps, largest, unit(threat, data))
 
 
 __all__ = ["Record", "Robustness", "Settings"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from torch import Tensor
 
-from conjoin.audit.pictures import amplification, pictures_of
+from conjoin.audit.pictures import ends_of, factor_of, pictures_of
 from conjoin.audit.section import Records, Tensors
 from conjoin.audit.sections.robustness.record import WITHIN, Record, UnderThreat
 from conjoin.core.dataset import Dataset
@@ -96,8 +96,7 @@ def _row(
     apart, x, label = float(told["apart"][place]), data.select([place]).x[0], int(data.y[place])
     right = int(before.argmax()) == label
     found = right and math.isfinite(apart)
-    pictures, width = pictures_of(data, plan.bounds), plan.bounds[1] - plan.bounds[0]
-    factor = amplification(float((z - x).abs().max()), width)
+    pictures, factor = pictures_of(data, plan.bounds), factor_of(z, x, data, plan.bounds)
     name, nothing = f"input {data.ids[place]}", Markup("")
     return Row(
         model=model,
@@ -163,9 +162,10 @@ def change_of_that_size(
     z = threat.sample(one.x, streams)
     if isinstance(threat, Projectable) and one.x.is_floating_point():
         far = streams.normal(*one.x.shape[1:], dtype=one.x.dtype).sign()
-        z = threat.project(one.x + 1e3 * (bounds[1] - bounds[0]) * far, one.x)
+        low, high = ends_of(one, bounds)
+        z = threat.project(one.x + 1e3 * (high - low) * far, one.x)
     pictures = pictures_of(one, bounds)
-    factor = amplification(float((z - one.x).abs().max()), bounds[1] - bounds[0])
+    factor = factor_of(z, one.x, one, bounds)
     words = f"a random change as large as {threat} allows"
     return (
         pictures.of_input(one.x[0], f"input {one.ids[0]}"),

@@ -49,7 +49,7 @@ def _attacked(
     model: str, record: Record, under: UnderThreat, plan: Plan, papers: Papers
 ) -> Finding:
     ruling = withstands(under.standing, under.count, plan.alpha, plan.rules)
-    some = f"{plain(under.norm)} changes of at most {under.eps:g}"
+    some = plain(under.changes)
     text = f"Attacks by {some} leave `{{model}}` right on at most {{robust}} of the examples."
     if ruling.enough is not None:
         text += f" {_few(under.count, ruling)}"
@@ -69,7 +69,7 @@ def _proved(
     model: str, record: Record, under: UnderThreat, plan: Plan, papers: Papers, *, deciding: bool
 ) -> Finding:
     ruling = proves(under.proved, under.count, plan.alpha, plan.rules) if deciding else NO_CAP
-    some = f"{plain(under.norm)} changes of at most {under.eps:g}"
+    some = plain(under.changes)
     if not record.certifiers:
         why = plain("; ".join(f"{name}: {said}" for name, said in record.refused.items()))
         text = f"Nothing is proved of `{{model}}` under {some}: {why or 'no certifier was asked'}"

@@ -13,6 +13,7 @@ from torch import Tensor
 from conjoin.audit.columns import Columns
 from conjoin.audit.schema import Bound, EvidenceRecord, Number, Part, Unit, number
 from conjoin.audit.statistics import share
+from conjoin.audit.wording import INPUT_UNITS
 from conjoin.core.result import Claim, Evidence, EvidenceClass, Verdict
 
 CURVE_POINTS = 60
@@ -33,6 +34,7 @@ class UnderThreat(Part):
     threat: str
     norm: str
     eps: float
+    unit: str
     robust: Number
     certified: Number
     gap: Number
@@ -45,6 +47,12 @@ class UnderThreat(Part):
     median_radius: Number
     curve: Curve
     claim: str
+
+    @property
+    def changes(self) -> str:
+        """Say the set of changes in words."""
+        of = "" if self.unit == INPUT_UNITS else f" {self.unit}"
+        return f"{self.norm} changes of at most {self.eps:g}{of}"
 
 
 class Record(Part):
@@ -60,11 +68,12 @@ class Record(Part):
 
 
 class Size(NamedTuple):
-    """How large the changes are: the threat's norm, the audited radius, the last one looked at."""
+    """How large the changes are: norm, audited radius, the last one looked at, and in what unit."""
 
     norm: str
     eps: float
     largest: float
+    unit: str = INPUT_UNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +162,7 @@ def under(
         threat=name,
         norm=found.size.norm,
         eps=found.size.eps,
+        unit=found.size.unit,
         robust=robust,
         certified=certified,
         gap=difference(robust, certified),
