@@ -103,14 +103,10 @@ def _still(threat: Ball | Scaled, data: Dataset | None) -> str:
     fixed = [name for name, own in places.items() if not any(free[k] for k in own)]
     kinds = {name: data.features[own[0]] for name, own in places.items()}
     open_ = [n for n in fixed if not kinds[n].immutable and kinds[n].kind is Kind.CATEGORICAL]
-    if (
-        len(fixed) > MOST_NAMES and open_
-    ):  # those that nobody can change have names, categories a number
-        named = [n for n in fixed if n not in open_]
-        told = f"{len(open_)} categories"
-        return (
-            f"; {', '.join(named)} and {told}: as they are" if named else f"; {told}: as they are"
-        )
+    if open_ and len(fixed) > MOST_NAMES:  # what nobody can change has a name, categories a number
+        named = ", ".join(n for n in fixed if n not in open_)
+        told = [*([named] if named else []), f"{len(open_)} categories"]
+        return f"; {' and '.join(told)}: as they are"
     return f"; {', '.join(fixed)}: as {'they are' if len(fixed) > 1 else 'it is'}" if fixed else ""
 
 
