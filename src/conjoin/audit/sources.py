@@ -20,8 +20,17 @@ from conjoin.audit.threats import parse_number
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Model
 from conjoin.core.result import load_tensors
-from conjoin.data import fashion_mnist, idx_folder, image_folder, marked, npz, parquet
-from conjoin.data.files import from_arrays
+from conjoin.data import (
+    fashion_mnist,
+    idx_folder,
+    image_folder,
+    marked,
+    npz,
+    parquet,
+    sound_folder,
+)
+from conjoin.data.files import IMAGE_SUFFIXES, from_arrays
+from conjoin.data.sounds import WAVES
 from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
 from conjoin.models import exported, hub, zoo
@@ -109,17 +118,37 @@ def load_data(text: str) -> Dataset:
         return _as_dataset(call(text, DataError), text)
     path = Path(text)
     if path.is_dir():
-        idx = any(path.glob("*-images*idx3*"))
-        return idx_folder(path) if idx else image_folder(path)
+        return _folder(path)
     if path.suffix == ".npz":
         return npz(path)
     if path.suffix in (".parquet", ".pq"):
         return parquet(path)
     raise DataError(
         f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files or of one "
-        "sub-folder of images per class, a .npz with x and y, a .parquet with label, or "
-        "module:callable"
+        "sub-folder of images or of wave files per class, a .npz with x and y, a .parquet with "
+        "label, or module:callable"
     )
+
+
+def _folder(path: Path) -> Dataset:
+    """Read a folder as what lies in it.
+
+    Raises:
+        DataError: If it holds images and sounds, or cannot be read.
+    """
+    if any(path.glob("*-images*idx3*")):
+        return idx_folder(path)
+    inside = {file.suffix.lower(): file for file in sorted(path.glob("[!.]*/*"), reverse=True)}
+    sound, picture = (
+        inside.get(WAVES),
+        next((inside[s] for s in IMAGE_SUFFIXES & set(inside)), None),
+    )
+    if sound and picture:
+        raise DataError(
+            f"{path} holds sounds ({sound.relative_to(path)}) and images "
+            f"({picture.relative_to(path)}); a network takes one of them: give each a folder of its own"
+        )
+    return sound_folder(path) if sound else image_folder(path)
 
 
 def _as_dataset(made: object, origin: str) -> Dataset:

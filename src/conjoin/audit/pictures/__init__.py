@@ -1,20 +1,23 @@
 """How inputs, changes of inputs and maps over inputs are shown, by the kind of data.
 
-A kind of data brings one class with three methods; sections ask :func:`pictures_of` and know no kind.
+A kind of data brings one class with four methods; sections ask :func:`pictures_of` and know no kind.
 Whatever the size of an input, what is shown of it is bounded. Every picture carries its words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 from markupsafe import Markup
 from torch import Tensor
 
 from conjoin.audit.pictures.bars import MOST, Bars
-from conjoin.audit.pictures.image import Images, planes
+from conjoin.audit.pictures.image import Images, map_scale, planes
 from conjoin.audit.pictures.line import Lines
+from conjoin.audit.pictures.sound import Waves
 from conjoin.core.dataset import Dataset
+from conjoin.data.sounds import Sounds
 
 
 @runtime_checkable
@@ -33,6 +36,10 @@ class Pictures(Protocol):
         """Show one signed value per element, ``scale`` being that of full colour."""
         ...
 
+    def full(self, maps: Iterable[Tensor], /) -> float:
+        """Return the scale at which maps that stand side by side are shown."""
+        ...
+
 
 class Nothing:
     """Shows inputs of which there is no picture."""
@@ -49,12 +56,20 @@ class Nothing:
         """Show nothing."""
         return Markup("")
 
+    def full(self, maps: Iterable[Tensor], /) -> float:
+        """Return a high quantile."""
+        return map_scale(maps)
+
 
 def pictures_of(data: Dataset, bounds: tuple[float, float]) -> Pictures:
     """Return what shows the inputs of these data, which lie between ``bounds``."""
     x = data.select([0]).x[0]
     if not x.is_floating_point():
         return Nothing()
+    if isinstance(data, Sounds):
+        return Waves(bounds, data.rate)
+    if x.ndim == 2 and len(x) == 1:  # one channel of a signal
+        return Lines(bounds)
     if planes(x) is not None:
         return Images(bounds)
     if x.ndim == 1 and len(x) > 1:

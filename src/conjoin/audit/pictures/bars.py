@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 from torch import Tensor
+
+from conjoin.audit.pictures.image import map_scale
 
 MOST = 64  # elements of a vector without names that are still shown one by one
 SHOWN = 12  # bars of one picture
@@ -38,6 +40,10 @@ class Bars:
         """Show the columns that weigh most, with the input's values."""
         bars = (values / max(scale, 1e-30)).tolist()
         return self._drawn(_largest(values), bars, x.tolist(), words)
+
+    def full(self, maps: Iterable[Tensor], /) -> float:
+        """Return a high quantile over all columns."""
+        return map_scale(maps)
 
     def _drawn(
         self, rows: Sequence[int], bars: Sequence[float], told: Sequence[float], words: str

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 from torch import Tensor
+
+from conjoin.audit.pictures.image import map_scale
 
 WIDTH, HEIGHT = 200, 60  # units of a picture
 STRETCHES = 200  # each is shown by its least and its largest value
@@ -14,7 +17,7 @@ STRETCHES = 200  # each is shown by its least and its largest value
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Shows inputs that are one long vector."""
+    """Shows inputs that are one long vector, or one channel of it."""
 
     bounds: tuple[float, float]
 
@@ -31,10 +34,15 @@ class Lines:
         """Show the values round the middle."""
         return _drawn(values, (-max(scale, 1e-30), max(scale, 1e-30)), words)
 
+    def full(self, maps: Iterable[Tensor], /) -> float:
+        """Return a high quantile over all elements."""
+        return map_scale(maps)
+
 
 def _drawn(values: Tensor, ends: tuple[float, float], words: str) -> Markup:
     low, high = ends
-    parts = np.array_split(values.detach().cpu().double().numpy(), min(STRETCHES, len(values)))
+    line = values.detach().cpu().double().flatten().numpy()
+    parts = np.array_split(line, min(STRETCHES, len(line)))
     heights = [(1 - (v - low) / (high - low)) for part in parts for v in (part.min(), part.max())]
     points = " ".join(
         f"{k * WIDTH / max(len(heights) - 1, 1):.1f},{min(max(h, 0.0), 1.0) * HEIGHT:.1f}"

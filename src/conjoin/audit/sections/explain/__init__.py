@@ -25,6 +25,7 @@ from conjoin.audit.rules import stable
 from conjoin.audit.schema import Number, Part, Unit, number
 from conjoin.audit.section import Over, Records, Tensors
 from conjoin.audit.sections.explain.maps import Shown, shown
+from conjoin.audit.sections.explain.strides import REFERENCE, strided
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.core.dataset import Dataset
@@ -91,6 +92,7 @@ class Record(Part):
 
     scores: tuple[Scored, ...]
     refused: dict[str, str]
+    strided: bool = False
 
 
 class Explain:
@@ -128,15 +130,16 @@ class Explain:
     def record(self, columns: Columns, data: Dataset, /) -> Record:
         """Average each score of each explanation."""
         settings, refused = columns.plan.of(self.name, Settings), columns.lacking()
-        scores = []
+        scores, strides = [], False
         for method in map(str, settings.methods):
+            strides |= method not in refused and bool(columns.at(method)["strided"].any())
             for metric in settings.metrics:
                 part = columns.at(method)
                 if method not in refused and str(metric) in part.names():
                     built = metric.build(context_of(columns.plan, data))
                     told = part[str(metric)], part["shown"]
                     scores.append(_scored(*told, method, str(metric), built))
-        return Record(scores=tuple(scores), refused=refused)
+        return Record(scores=tuple(scores), refused=refused, strided=strides)
 
     def findings(self, records: Records, /) -> Iterable[Finding]:
         """Say whether the first explanation survives a change too small to matter."""
@@ -170,6 +173,8 @@ class Explain:
             titles={k: m.title if titles.count(m.title) == 1 else k for k, m in methods.items()},
             examples=shown(records, tensors, list(methods)),
             scores=_table(records),
+            strided=[model for model, record in records.items() if record.strided],
+            checkerboards=REFERENCE,
         )
 
 
@@ -184,6 +189,7 @@ def explained(
     chosen[places] = True
     answers = predict(model, data.select(places), run=run) if len(places) else torch.zeros(0, 2)
     found = {"shown": chosen, "values": values[places], "answers": answers.softmax(1)}
+    found["strided"] = torch.full((len(data),), strided(model, data))
     for name, metric in metrics.items():
         try:
             found[name] = score(

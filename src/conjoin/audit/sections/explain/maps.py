@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from conjoin.audit.pictures import pictures_of
-from conjoin.audit.pictures.image import map_scale
 from conjoin.audit.section import Records, Tensors
 
 
@@ -48,7 +47,7 @@ def _example(records: Records, tensors: Tensors, methods: Sequence[str], place: 
     for method in methods:
         told = {m: tensors(m, "values", method) for m in records}
         row = {m: rows[place] for m, rows in told.items() if place in rows}
-        scale = map_scale(list(row.values()))
+        scale = pictures.full(list(row.values()))
         scales[method] = f"{scale:.3g}"
         maps[method] = []
         for model, values in row.items():
