@@ -1,6 +1,6 @@
 """Train a small one-dimensional network on spoken digits and write its weights.
 
-    python examples/train_digits.py FILE OUT    # FILE: the .npz of the recordings, see other_data.py
+    python examples/train_digits.py FILE OUT    # FILE: the recordings, a .npz (other_data.py)
 
 The data (Free Spoken Digit Dataset, CC BY-SA 4.0) do not ship with the package. OUT, a
 ``.safetensors``, is what ``other_data:digits?weights=OUT`` loads.

@@ -138,7 +138,8 @@ def _folder(path: Path) -> Dataset:
     """
     if any(path.glob("*-images*idx3*")):
         return idx_folder(path)
-    inside = {file.suffix.lower(): file for file in sorted(path.glob("[!.]*/*"), reverse=True)}
+    files = sorted(path.glob("[!.]*/[!.]*"), reverse=True)
+    inside = {file.suffix.lower(): file for file in files}
     sound, picture = (
         inside.get(WAVES),
         next((inside[s] for s in IMAGE_SUFFIXES & set(inside)), None),

@@ -69,11 +69,13 @@ def _mono(x: Tensor) -> np.ndarray:
 def over_time(values: Tensor) -> np.ndarray:
     """Add up a map, shape ``(channels, samples)``, over each stretch of time."""
     total: np.ndarray = values.detach().cpu().double().flatten(0, -2).sum(0).numpy()
-    return np.array([part.sum() for part in _stretches(total)])
+    return np.array([part.sum() for part in _even(total, STRETCHES)])
 
 
-def _stretches(samples: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(samples, min(STRETCHES, len(samples)))
+def _even(values: np.ndarray, count: int) -> list[np.ndarray]:
+    """Split along the first axis so that parts stand where they belong: sizes differ all along."""
+    count = min(count, len(values))
+    return np.split(values, np.arange(1, count) * len(values) // count)
 
 
 def spectrogram(sound: np.ndarray, rate: int) -> np.ndarray:
@@ -83,8 +85,7 @@ def spectrogram(sound: np.ndarray, rate: int) -> np.ndarray:
     starts = np.linspace(0, len(sound) - length, frames).round().astype(int)
     windows = sound[starts[:, None] + np.arange(length)] * np.hanning(length + 2)[1:-1]
     power = np.abs(np.fft.rfft(windows)) ** 2
-    groups = np.array_split(power, min(BINS, power.shape[1]), axis=1)
-    loud = np.stack([group.max(1) for group in reversed(groups)])
+    loud = np.stack([part.max(0) for part in reversed(_even(power.T, BINS))])
     with np.errstate(divide="ignore"):  # silence
         decibels = 10 * np.log10(loud / max(loud.max(), 1e-30))
     shares: np.ndarray = (1 + decibels / DECIBELS).clip(0, 1)
@@ -150,7 +151,7 @@ def _drawn(
 def _wave(sound: np.ndarray, ends: tuple[float, float]) -> str:
     """Draw each stretch from its least to its largest value."""
     low, high = ends
-    parts = _stretches(sound)
+    parts = _even(sound, STRETCHES)
     heights = [
         [
             (1 - min(max((v - low) / (high - low), 0.0), 1.0)) * WAVE
