@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from conjoin.certification import eigenvalues, norms, torus
+from conjoin.certification import constants, eigenvalues, norms, torus
 from conjoin.certification.norms import matrix_norm, operator_norm, row_norms
 from conjoin.core.operator import Averages, Convolution, Dense, Diagonal, Linear
 from conjoin.errors import CapabilityError, ModelError
@@ -433,3 +433,38 @@ def test_unknown_maps_are_written_out_or_refused() -> None:
         operator_norm(Rolled((4, 6000)))
     with pytest.raises(CapabilityError, match="Rolled"):
         row_norms(Rolled((4, 6000)), 1)
+
+
+# --- distances between rows ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-6, 1e-14, 0.0])
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e150])
+def test_many_rows_are_told_apart_as_few_are(
+    spread: float, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(1, 80)) + spread * rng.normal(size=(6, 80))
+    rows[3], rows[4], rows[5] = rows[2], 0, 1e-250 * rows[5]
+    some = torch.from_numpy(rows * scale)
+    few = constants._apart(some)
+    monkeypatch.setattr(constants, "ONE_BY_ONE", 0)
+    many = constants._apart(some)
+    exact = torch.from_numpy(_exactly_apart(some.numpy()))
+    assert bool((few >= exact).all()) and bool((many >= exact).all())
+    # Rows that nearly coincide are told apart up to the root of the rounding errors only.
+    norm = float(exact[4].max())
+    assert float((many - exact).max()) <= 1e-6 * norm
+    assert float((many - exact)[4, :3].max()) <= 1e-12 * norm
+
+
+def _exactly_apart(rows: np.ndarray) -> np.ndarray:
+    """Return distances rounded downwards, by rational arithmetic."""
+    exact = [[Fraction(float(v)) for v in row] for row in rows]
+    out = np.zeros((len(rows), len(rows)))
+    for i, j in itertools.combinations(range(len(rows)), 2):
+        square = sum((a - b) ** 2 for a, b in zip(exact[i], exact[j], strict=True))
+        root = Fraction(math.isqrt(int(square * 4**1600)), 2**1600)
+        near = float(root)
+        out[i, j] = out[j, i] = near if Fraction(near) <= root else math.nextafter(near, 0)
+    return out

@@ -59,6 +59,7 @@ class Audit:
     shards: dict[str, int] = field(default_factory=dict)
     _broken: dict[str, Failed] = field(default_factory=dict)
     _weight: list[float] = field(default_factory=lambda: [0.0, 0.0])  # done, and in all
+    _ahead: dict[str, str] = field(default_factory=dict)  # what is not done yet, in order, in words
 
     def carry_out(self, executor: Executor) -> None:
         """Let the executor perform the tasks of every section.
@@ -90,12 +91,14 @@ class Audit:
             placed.sort(key=lambda p: -p.task.weight)
             # Which examples are shown is not known before the choice; how much there is to do is.
             ahead = [t for later in grouped[place + 1 :] for c in later for t in self._placed(c)]
+            ahead.sort(key=lambda p: -p.task.weight)
             weight = _weight(placed)
             for _ in range(ATTEMPTS):
                 todo = self._missing(placed)
                 if not todo:
                     break
                 self._weight = [before + weight - _weight(todo), before + weight + _weight(ahead)]
+                self._ahead = {p.name: p.words for p in (*todo, *ahead)}
                 yield todo
             before += weight
             for lost in self._missing(placed):
@@ -122,10 +125,12 @@ class Audit:
                 raise outcome.error
             self._broken[placed.name] = outcome
         self._weight[0] += placed.task.weight
+        self._ahead.pop(placed.name, None)
         if self.observe is not None:
             done, total = self._weight
             share = int(STEPS * min(done / total, 1.0) + 1e-6)  # the whole of it only at the end
-            self.observe(Event(placed.words, share, STEPS))
+            # What is waited for is said, not what is done: a slow task is the one that is named.
+            self.observe(Event(next(iter(self._ahead.values()), placed.words), share, STEPS))
 
     def _placed(self, chapter: Chapter) -> Iterator[Placed]:
         shards = list(self._shards(chapter))

@@ -33,9 +33,11 @@ from conjoin.data import (
     marked,
     npz,
     parquet,
+    sound_folder,
     table,
 )
-from conjoin.data.files import from_arrays
+from conjoin.data.files import IMAGE_SUFFIXES, from_arrays
+from conjoin.data.sounds import WAVES
 from conjoin.data.tables import header
 from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
@@ -124,14 +126,13 @@ def load_data(text: str) -> Dataset:
         return _table(text)
     path = Path(text)
     if path.is_dir():
-        idx = any(path.glob("*-images*idx3*"))
-        return idx_folder(path) if idx else image_folder(path)
+        return _folder(path)
     if path.suffix == ".npz":
         return npz(path)
     raise DataError(
         f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files or of one "
-        "sub-folder of images per class, a .npz with x and y, a table (.csv, .tsv, .parquet; "
-        "file.csv?label=COLUMN), or module:callable"
+        "sub-folder of images or of wave files per class, a .npz with x and y, a table (.csv, .tsv, "
+        ".parquet; file.csv?label=COLUMN), or module:callable"
     )
 
 
@@ -198,6 +199,28 @@ def _places(path: Path, places: Mapping[str, list[int]], name: str) -> list[int]
     if name not in places:
         raise DataError(f"{path} has no attribute {name!r}; it has {', '.join(places)}")
     return places[name]
+
+
+def _folder(path: Path) -> Dataset:
+    """Read a folder as what lies in it.
+
+    Raises:
+        DataError: If it holds images and sounds, or cannot be read.
+    """
+    if any(path.glob("*-images*idx3*")):
+        return idx_folder(path)
+    files = sorted(path.glob("[!.]*/[!.]*"), reverse=True)
+    inside = {file.suffix.lower(): file for file in files}
+    sound, picture = (
+        inside.get(WAVES),
+        next((inside[s] for s in IMAGE_SUFFIXES & set(inside)), None),
+    )
+    if sound and picture:
+        raise DataError(
+            f"{path} holds sounds ({sound.relative_to(path)}) and images "
+            f"({picture.relative_to(path)}); a network takes one of them: give each a folder of its own"
+        )
+    return sound_folder(path) if sound else image_folder(path)
 
 
 def _as_dataset(made: object, origin: str) -> Dataset:

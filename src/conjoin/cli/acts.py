@@ -45,7 +45,7 @@ Act = Callable[[Plan, Subject, Dataset, Path, Run], list[Line]]
 
 
 def perform(
-    act: Act, plan: Plan, folder: Path, batch_size: int, observe: Observer | None
+    act: Act, plan: Plan, folder: Path, batch_size: int | None, observe: Observer | None
 ) -> list[Line]:
     """Load what the plan names and do one act for every model.
 

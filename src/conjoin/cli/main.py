@@ -50,8 +50,8 @@ Models = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="marked_fashion_mnist[:RATE], fashion_mnist, a folder of IDX files or of images by "
-        "class, a .npz, a table ('file.csv?label=COLUMN', .parquet), german_credit, or "
+        help="marked_fashion_mnist[:RATE], fashion_mnist, a folder of IDX files or of images or "
+        "sounds by class, a .npz, a table ('file.csv?label=COLUMN', .parquet), german_credit, or "
         "'module:callable?argument=value'.",
         show_default="marked_fashion_mnist",
         autocompletion=shipped_data,
@@ -79,7 +79,14 @@ Out = Annotated[
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="Plan file (TOML); other options override it.")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Examples per pass; changes no result.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Examples per pass; changes no result.",
+        show_default="128, fewer where inputs are large",
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes that share the work.", show_default="1")
 ]
@@ -148,7 +155,7 @@ def audit(
     ray_address: Annotated[
         str | None, typer.Option(help="Of a running Ray cluster; by default one is started.")
     ] = None,
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = None,
 ) -> None:
     """Audit models: how robust, what they look at, whether to believe it. Writes a report."""
     from conjoin.audit.binding import read_run
@@ -211,7 +218,7 @@ def _carried_out(
     store: Local,
     folder: Path,
     who: Executor,
-    batch_size: int,
+    batch_size: int | None,
 ) -> AuditResult:
     """Load what the plan names and audit it; what was refused leaves nothing behind."""
     from conjoin.audit.perform import perform
@@ -261,7 +268,7 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=1000)
 
 
-def _act(name: str, out: Path | None, batch_size: int, *options: Any) -> None:
+def _act(name: str, out: Path | None, batch_size: int | None, *options: Any) -> None:
     from conjoin.audit.lock import locked
     from conjoin.audit.sections import installed
     from conjoin.audit.store import Local
@@ -295,7 +302,7 @@ def attack(
     seed: Seed = None,
     out: Out = None,
     plan: PlanFile = None,
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = None,
 ) -> None:
     """Attack models: robust accuracy, an upper bound. Writes the adversarial inputs."""
     _act("attack", out, batch_size, plan, model, data, threat, limit, seed)
@@ -310,7 +317,7 @@ def certify(
     seed: Seed = None,
     out: Out = None,
     plan: PlanFile = None,
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = None,
 ) -> None:
     """Certify models: certified accuracy, a lower bound. Writes the bounds."""
     _act("certify", out, batch_size, plan, model, data, threat, limit, seed)
@@ -325,7 +332,7 @@ def explain(
     seed: Seed = None,
     out: Out = None,
     plan: PlanFile = None,
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = None,
 ) -> None:
     """Explain models' answers on a few examples. Writes attributions and pictures."""
     _act("explain", out, batch_size, plan, model, data, threat, limit, seed)

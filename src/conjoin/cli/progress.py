@@ -48,7 +48,7 @@ def _bar() -> Iterator[Observer]:
 
 @contextmanager
 def _lines() -> Iterator[Observer]:
-    start = last = time.monotonic()
+    start, last = time.monotonic(), -QUIET_SECONDS  # the first is shown
 
     def observe(event: Event) -> None:
         nonlocal last
@@ -58,7 +58,8 @@ def _lines() -> Iterator[Observer]:
         last = now
         share = event.done / event.total
         left = (now - start) * (1 - share) / share if share else 0.0
-        line = f"{share:4.0%} {event.act}, about {left:.0f} s left\n"
+        ahead = f", about {left:.0f} s left" if event.done < event.total else ", done"
+        line = f"{share:4.0%} {event.act}{ahead}\n"
         sys.stderr.write(line)
         sys.stderr.flush()
 

@@ -78,18 +78,28 @@ class Run:
     """How a driver runs; none of it changes a result.
 
     Attributes:
-        batch_size: Examples per pass.
+        batch_size: Examples per pass; by default 128, and fewer where inputs are large.
         observe: Called with an :class:`Event` after each batch.
     """
 
-    batch_size: int = 128
+    batch_size: int | None = None
     observe: Observer | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise PlanError(f"batch_size must be at least 1; got {self.batch_size}")
 
+    def rows(self, x: Tensor) -> int:
+        """Return how many of these inputs go into one pass."""
+        if self.batch_size is not None:
+            return self.batch_size
+        fewest, most = ROWS
+        return min(most, max(fewest, NUMBERS // max(1, math.prod(x.shape[1:]))))
 
+
+# Of a pass by default: so many examples, or so many numbers in their inputs. A photograph of 224 by 224
+# is 100 MiB of activations in a network of medium size, and more at once are not faster on a CPU.
+ROWS, NUMBERS = (4, 128), 1 << 19
 FEW_BYTES = 1 << 26  # of inputs at once on a device, beside those of a pass
 
 Rows = Tensor
@@ -177,7 +187,7 @@ def certify(
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part, lent = part_of(threat, rows), batch.copied()
-        outputs = outputs_of(meter, lent, run.batch_size)
+        outputs = outputs_of(meter, lent, run.rows(data.x))
         clean = asked(quantity, outputs, batch.aim)
         # The driver's own pass serves the certifier too: it costs one pass, not two.
         with modes_kept():
@@ -341,7 +351,8 @@ def _drive(
     Batches hold ``at_once`` examples where that is more than a pass and their inputs are few bytes.
     """
     count, start = Count(), time.perf_counter()
-    size = max(run.batch_size, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
+    rows_of_pass = run.rows(data.x)
+    size = max(rows_of_pass, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
     meter = metered(model, count)
     whole: dict[str, Tensor] = {}
     with _untouched(model):
@@ -349,7 +360,7 @@ def _drive(
             part = slice(first, min(first + size, len(data)))  # views, not copies
             batch = batch_of(data, part, model.device, story.seed)
             if target is not given:
-                aim = aimed(target, outputs_of(meter, batch, run.batch_size), batch.aim)
+                aim = aimed(target, outputs_of(meter, batch, rows_of_pass), batch.aim)
                 batch = replace(batch, aim=aim)
             rows = torch.arange(part.start, part.stop, device=model.device)
             for name, column in work(meter, batch, rows).items():

@@ -18,6 +18,7 @@ import torch
 from conjoin.core.dataset import Dataset
 from conjoin.errors import DataError
 
+WAVES = ".wav"  # in upper or lower case
 SHOWN = 3  # files that a message names
 
 
@@ -66,7 +67,7 @@ def sound_folder(folder: Path | str, *, samples: int | None = None) -> Sounds:
         (label, file)
         for label, name in enumerate(classes)
         for file in sorted((folder / name).iterdir())
-        if file.suffix.lower() == ".wav"
+        if file.suffix.lower() == WAVES
     ]
     if not files:
         raise DataError(f"{folder} has no sounds; expected one sub-folder of .wav files per class")
@@ -78,7 +79,11 @@ def sound_folder(folder: Path | str, *, samples: int | None = None) -> Sounds:
     if samples is None:
         lengths = [len(sound) for sound, _ in read]
         samples = _one(
-            lengths, names, "samples long", "give samples= to cut and fill to one length"
+            lengths,
+            names,
+            "samples long",
+            "give samples= to cut and fill to one length, in a plan as "
+            "'conjoin.data:sound_folder?folder=FOLDER&samples=8000'",
         )
     x = np.zeros((len(read), 1, samples), dtype=np.float32)
     for row, (sound, _) in zip(x, read, strict=True):
@@ -150,4 +155,4 @@ def _one(values: Sequence[int], names: Sequence[str], what: str, mend: str) -> i
     return values[0]
 
 
-__all__ = ["Sounds", "read_wave", "sound_folder"]
+__all__ = ["WAVES", "Sounds", "read_wave", "sound_folder"]

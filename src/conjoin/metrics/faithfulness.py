@@ -17,12 +17,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conjoin.core.distribution import Reference
+from conjoin.core.distribution import Reference, per_pass
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 from conjoin.metrics.ordering import by_feature
 
-ROWS = 256  # rows of one pass
+ROWS = 256  # rows of one pass, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ def _curve(
     place = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # 0 for the highest
     shape = (len(place), 1, *batch.x.shape[2:]) if values.ndim == 4 else batch.x.shape
     shares = torch.linspace(0, 1, method.steps + 1, device=place.device)
-    per_pass = max(1, ROWS // len(batch))
+    at_once = min(per_pass(batch.x), max(1, ROWS // len(batch)))
     heights: list[Tensor] = []
-    for chosen in shares.split(per_pass):
+    for chosen in shares.split(at_once):
         inputs = []
         for share in chosen:
             touched = (place < (share * place.shape[1]).round()).reshape(shape)

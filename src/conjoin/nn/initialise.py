@@ -13,7 +13,8 @@ def initialise(module: nn.Module, seed: int, *, orthogonal: bool = False) -> Non
 
     Reference: he2015, equation 10; saxe2014 (orthogonal).
     """
-    layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    layers = [m for m in module.modules() if isinstance(m, kinds)]
     for number, layer in enumerate(layers):
         weight = layer.weight.data
         rows, fan_in = weight.shape[0], weight[0].numel()

@@ -9,12 +9,13 @@ import pytest
 import torch
 from audited import Net
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from conjoin.attribution import integrated_gradients, saliency
 from conjoin.audit.methods import Context, Method
 from conjoin.audit.sections.explain import Record, Settings, _scored, explained
 from conjoin.audit.sections.explain.attributes import PREFIX, summaries, weights
+from conjoin.audit.sections.explain.strides import strided
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
 from conjoin.core.dataset import Dataset, Feature, Kind
@@ -143,3 +144,27 @@ def test_settings_say_every_parameter_again() -> None:
     assert any("draws" in method for method in told["methods"])
     assert isinstance(Settings().methods[0], Method)
     assert Settings().methods[0].kind is Attributor
+
+
+@pytest.mark.parametrize(("stride", "found"), [(1, False), (2, True)])
+@pytest.mark.parametrize("how", ["a module", "a function"])
+def test_strides_are_told_by_the_modules_or_by_the_operators(
+    how: str, stride: int, found: bool
+) -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, 1, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(x, self.weight, stride=stride).sum((2, 3))
+
+    layered = nn.Sequential(nn.Conv2d(1, 2, 3, stride), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = TorchModel(layered if how == "a module" else Functional())
+    pictures = Dataset(
+        torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1])
+    )
+    assert strided(model, pictures) is found
+    made = explained(Subject("m", model), Shard(0, pictures), saliency(), {}, 0)
+    assert made["strided"].tolist() == [found, found]
+    assert not strided(MODEL, data()), "dense layers have none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import wave
 
 import numpy as np
 import pytest
@@ -18,7 +19,20 @@ from conjoin.audit.pictures.bars import SHOWN, Bars
 from conjoin.audit.pictures.chart import HEIGHT, WIDTH, band
 from conjoin.audit.pictures.image import LARGEST_SIDE, Images, map_scale
 from conjoin.audit.pictures.line import Lines
+from conjoin.audit.pictures.sound import (
+    HELD,
+    MAP,
+    PLAYED,
+    STRETCHES,
+    WAVE,
+    Waves,
+    held,
+    over_time,
+    player,
+    spectrogram,
+)
 from conjoin.core.dataset import Dataset, Feature, Kind
+from conjoin.data import Sounds
 
 BOUNDS = (0.0, 1.0)
 
@@ -37,6 +51,7 @@ def pixels(markup: str) -> np.ndarray:
         ((3, 8, 8), Images),
         ((5,), Bars),
         ((900,), Lines),
+        ((1, 900), Lines),
         ((2, 8, 8), Nothing),
         ((4, 4, 4, 4), Nothing),
     ],
@@ -178,3 +193,83 @@ def test_a_chart_stays_in_its_frame() -> None:
     for path in paths.values():
         for x, y in re.findall(r"([\d.]+),([\d.]+)", path):
             assert 0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT
+
+
+# Sounds
+
+RATE = 8000
+TONE = np.sin(2 * np.pi * 1000 * np.arange(4000) / RATE)
+
+
+def heard(markup: str) -> tuple[np.ndarray, int, int]:
+    """Return the samples that a player holds, how many a second, and its channels."""
+    found = re.search(r'src="data:audio/wav;base64,([^"]+)"', markup)
+    assert found is not None
+    with wave.open(io.BytesIO(base64.b64decode(found[1]))) as file:
+        assert file.getsampwidth() == 2
+        raw = file.readframes(file.getnframes())
+        return np.frombuffer(raw, "<i2") / 32767, file.getframerate(), file.getnchannels()
+
+
+def test_a_sound_is_seen_and_played_as_it_is() -> None:
+    x = torch.from_numpy(TONE).float()[None, None] * 0.5
+    data = Sounds(x, torch.tensor([0]), rate=RATE)
+    pictures = pictures_of(data, (-1.0, 1.0))
+    assert isinstance(pictures, Waves)
+    shown = pictures.of_input(x[0], "a <sound>")
+    assert shown.count("&lt;sound&gt;") == 2, "of the picture and of the player"
+    samples, rate, channels = heard(shown)
+    assert (rate, channels) == (RATE, 1)
+    np.testing.assert_allclose(samples, x[0, 0], atol=1 / 32767)
+    for markup in (
+        pictures.of_change(x[0] * 0.9, x[0], 5.0, "x"),
+        pictures.of_map(x[0], 1, x[0], "x"),
+    ):
+        assert "<svg" in markup and "<audio" not in markup
+
+
+def test_the_spectrogram_of_a_tone_is_a_line_at_its_pitch() -> None:
+    shares = spectrogram(TONE, RATE)
+    rows = len(shares)
+    loudest = shares.mean(1).argmax()
+    # Row 0 is the highest frequency, half the rate; a row is at most 1 / rows of that.
+    assert abs((rows - 1 - loudest) / rows - 1000 / (RATE / 2)) <= 1.5 / rows
+    assert shares.max() == 1.0 and (shares.mean(1) > 0.9).sum() <= 2
+    assert not spectrogram(np.zeros(4000), RATE).any(), "silence is white"
+
+
+def test_an_attribution_stands_over_its_time_and_on_its_side() -> None:
+    values = torch.zeros(1, 4000)
+    values[0, 1000:1040], values[0, 3000:3040] = 0.5, -0.25
+    pictures = Waves((-1.0, 1.0), RATE)
+    assert pictures.scale([values, values / 2]) == pytest.approx(20.0)
+    assert len(over_time(values)) == STRETCHES and float(over_time(values).sum()) == pytest.approx(
+        10
+    )
+    svg = pictures.of_map(values, 20.0, torch.zeros(1, 4000), "x")
+    (for_,) = re.findall(r'class="for" d="([^"]*)"', svg)
+    (against,) = re.findall(r'class="against" d="([^"]*)"', svg)
+    middle, half = WAVE + MAP / 2, MAP / 2 - 1
+    assert for_ == f"M50.0 {middle:g}v{-half:.1f}h2.0V{middle:g}z"
+    assert against == f"M150.0 {middle:g}v{half / 2:.1f}h2.0V{middle:g}z"
+
+
+def test_a_sound_of_any_length_is_bounded() -> None:
+    rng = np.random.default_rng(0)
+    sound = torch.from_numpy(rng.uniform(-1, 1, (2, 3_000_000))).float()
+    shown = Waves((-1.0, 1.0), 44_100).of_input(sound, "long")
+    samples, _, channels = heard(shown)
+    assert (len(samples), channels) == (PLAYED, 1) and f"the first {PLAYED / 44_100:.3g} s" in shown
+    drawing = shown[: shown.index("<audio")]
+    assert len(drawing) < 20_000
+    for few in (1, 2, 7):
+        assert "<svg" in Waves((-1.0, 1.0), RATE).of_input(torch.zeros(1, few), "short")
+
+
+def test_a_page_holds_so_many_players_and_says_what_is_not_played() -> None:
+    one = player(np.zeros(PLAYED), RATE, "silence")
+    many = HELD // len(one)
+    page = held("<p>" + one * (many + 3) + "</p>")
+    assert page.count("<audio") == many and page.count("not played") == 3
+    assert len(page) < HELD + 1000
+    assert held("no <b>sound</b>") == "no <b>sound</b>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from pyarrow import parquet
 from torch import nn
 
@@ -22,6 +24,7 @@ from conjoin.audit.threats import make_threat
 from conjoin.certification import Interval, Lipschitz
 from conjoin.cli import completion
 from conjoin.core.dataset import Dataset, Feature
+from conjoin.data import Sounds
 from conjoin.errors import DataError, ModelError, PlanError
 from conjoin.models import zoo
 from conjoin.models.torch import TorchModel
@@ -437,3 +440,22 @@ def test_a_network_that_fails_on_the_data_names_their_shape() -> None:
         check_answers(subject(nn.Linear(5, 3)), rows())
     with pytest.raises(DataError, match=r"labels go up to 3.*classes 0\.\.2"):
         check_answers(subject(nn.Linear(4, 3)), Dataset(rows(4).x, torch.tensor([0, 1, 2, 3])))
+
+
+def test_a_folder_is_read_as_the_sounds_or_the_images_in_it(tmp_path: Path) -> None:
+    for name in ("no", "yes"):
+        (tmp_path / "heard" / name).mkdir(parents=True)
+        with wave.open(str(tmp_path / "heard" / name / "1.WAV"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(np.arange(100, dtype="<i2").tobytes())
+    data = load_data(str(tmp_path / "heard"))
+    assert isinstance(data, Sounds) and data.rate == 8000 and data.classes == ("no", "yes")
+    (tmp_path / "heard" / "no" / ".cover.png").write_bytes(b"hidden")
+    (tmp_path / "seen" / "a").mkdir(parents=True)
+    Image.new("RGB", (8, 6)).save(tmp_path / "seen" / "a" / "1.png")
+    assert tuple(load_data(str(tmp_path / "seen")).x.shape) == (1, 3, 6, 8)
+    Image.new("RGB", (8, 6)).save(tmp_path / "heard" / "yes" / "cover.png")
+    with pytest.raises(
+        DataError, match=r"sounds \(no/1.WAV\) and images \(yes/cover.png\).* its own"
+    ):
+        load_data(str(tmp_path / "heard"))

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from conjoin.audit.finding import Bearing, Verdict, written
+from conjoin.audit.pictures.sound import held
 from conjoin.audit.references import cite
 from conjoin.audit.schema import Bound, FindingRecord, Number, Run, Unit, number
 from conjoin.audit.section import Cell, Chapter, Records, Tensors
@@ -79,7 +80,7 @@ def render(
     told = {m.name: cells(run, chapters, m.name) for m in run.models}
     styles = [_asset("frame.css"), *(c.style for c in chapters)]
     scripts = [_asset("frame.js"), *(c.script for c in chapters if c.script)]
-    return (
+    return held(
         environment("conjoin.audit.page")
         .get_template("frame.html.j2")
         .render(

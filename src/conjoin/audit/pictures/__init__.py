@@ -1,6 +1,6 @@
 """How inputs, changes of inputs and maps over inputs are shown, by the kind of data.
 
-A kind of data brings one class with three methods; sections ask :func:`pictures_of` and know no kind.
+A kind of data brings one class with four methods; sections ask :func:`pictures_of` and know no kind.
 Whatever the size of an input, what is shown of it is bounded. Every picture carries its words.
 """
 
@@ -16,7 +16,9 @@ from torch import Tensor
 from conjoin.audit.pictures.bars import MOST, Bars
 from conjoin.audit.pictures.image import Images, map_scale, planes
 from conjoin.audit.pictures.line import Lines
+from conjoin.audit.pictures.sound import Waves
 from conjoin.core.dataset import Dataset
+from conjoin.data.sounds import Sounds
 
 
 @runtime_checkable
@@ -91,6 +93,10 @@ def pictures_of(data: Dataset, bounds: tuple[float, float]) -> Pictures:
     x = data.select([0]).x[0]
     if not x.is_floating_point():
         return Nothing()
+    if isinstance(data, Sounds):
+        return Waves(bounds, data.rate)
+    if x.ndim == 2 and len(x) == 1:  # one channel of a signal
+        return Lines(bounds)
     if planes(x) is not None:
         return Images(bounds)
     if x.ndim == 1 and len(x) > 1:

@@ -115,7 +115,8 @@ def _image(shares: np.ndarray) -> Image.Image:
     return Image.fromarray((shares.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def _shown(shares: np.ndarray, words: str) -> Markup:
+def encoded(shares: np.ndarray) -> tuple[str, tuple[int, int]]:
+    """Return a picture of shares between black and white as a ``data:`` address, and its size."""
     picture = _image(shares)
     kind = "PNG"
     options: dict[str, Any] = {"optimize": True}
@@ -125,10 +126,14 @@ def _shown(shares: np.ndarray, words: str) -> Markup:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     code = base64.b64encode(buffer.getvalue()).decode()
-    width, height = picture.size
-    return Markup('<img src="data:image/{};base64,{}" width="{}" height="{}" alt="{}">').format(
-        kind.lower(), code, width, height, words
+    return f"data:image/{kind.lower()};base64,{code}", picture.size
+
+
+def _shown(shares: np.ndarray, words: str) -> Markup:
+    source, (width, height) = encoded(shares)
+    return Markup('<img src="{}" width="{}" height="{}" alt="{}">').format(
+        source, width, height, words
     )
 
 
-__all__ = ["Images", "coloured", "contact_sheet", "map_scale", "planes", "summed"]
+__all__ = ["Images", "coloured", "contact_sheet", "encoded", "map_scale", "planes", "summed"]

@@ -17,7 +17,7 @@ STRETCHES = 200  # each is shown by its least and its largest value
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Shows inputs that are one long vector."""
+    """Shows inputs that are one long vector, or one channel of it."""
 
     bounds: tuple[float, float]
     coloured: bool = field(default=False, init=False)
@@ -42,7 +42,8 @@ class Lines:
 
 def _drawn(values: Tensor, ends: tuple[float, float], words: str) -> Markup:
     low, high = ends
-    parts = np.array_split(values.detach().cpu().double().numpy(), min(STRETCHES, len(values)))
+    line = values.detach().cpu().double().flatten().numpy()
+    parts = np.array_split(line, min(STRETCHES, len(line)))
     heights = [(1 - (v - low) / (high - low)) for part in parts for v in (part.min(), part.max())]
     points = " ".join(
         f"{k * WIDTH / max(len(heights) - 1, 1):.1f},{min(max(h, 0.0), 1.0) * HEIGHT:.1f}"

@@ -28,6 +28,7 @@ from conjoin.audit.schema import Number, Part, Unit, number
 from conjoin.audit.section import Over, Records, Tensors
 from conjoin.audit.sections.explain.attributes import PREFIX, Weight, summaries, sums, weights
 from conjoin.audit.sections.explain.maps import Shown, shown
+from conjoin.audit.sections.explain.strides import REFERENCE, strided
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.core.dataset import Dataset
@@ -115,6 +116,7 @@ class Record(Part):
     scores: tuple[Scored, ...]
     weights: tuple[Weight, ...] = ()
     refused: dict[str, str]
+    strided: bool = False
 
 
 class Explain:
@@ -152,17 +154,20 @@ class Explain:
     def record(self, columns: Columns, data: Dataset, /) -> Record:
         """Average each score of each explanation."""
         settings, refused = columns.plan.of(self.name, Settings), columns.lacking()
-        scores, weighed = [], []
+        scores, weighed, strides = [], [], False
         for method in map(str, settings.methods):
             if method not in refused:
                 weighed += weights(_sums(columns.at(method)), data, method)
+                strides |= bool(columns.at(method)["strided"].any())
             for metric in settings.metrics:
                 part = columns.at(method)
                 if method not in refused and str(metric) in part.names():
                     built = metric.build(context_of(columns.plan, data))
                     told = part[str(metric)], part["shown"]
                     scores.append(_scored(*told, method, str(metric), built))
-        return Record(scores=tuple(scores), weights=tuple(weighed), refused=refused)
+        return Record(
+            scores=tuple(scores), weights=tuple(weighed), refused=refused, strided=strides
+        )
 
     def findings(self, records: Records, /) -> Iterable[Finding]:
         """Say whether the first explanation survives a change too small to matter."""
@@ -199,6 +204,8 @@ class Explain:
             coloured=pictures_of(records.data, records.plan.bounds).coloured,
             summaries=summaries(records),
             typical=all(m.table.get("baseline") == TYPICAL for m in settings.methods),
+            strided=[model for model, record in records.items() if record.strided],
+            checkerboards=REFERENCE,
         )
 
 
@@ -214,6 +221,7 @@ def explained(
     answers = predict(model, data.select(places), run=run) if len(places) else torch.zeros(0, 2)
     found = {"shown": chosen, "values": values[places], "answers": answers.softmax(1)}
     found |= sums(values, data)
+    found["strided"] = torch.full((len(data),), strided(model, data))
     for name, metric in metrics.items():
         try:
             found[name] = score(
