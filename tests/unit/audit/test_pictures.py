@@ -6,6 +6,7 @@ import base64
 import io
 import re
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from PIL import Image
 from conjoin.audit.pictures import Nothing, amplification, pictures_of
 from conjoin.audit.pictures.bars import SHOWN, Bars
 from conjoin.audit.pictures.chart import HEIGHT, WIDTH, band
-from conjoin.audit.pictures.image import LARGEST_SIDE, Images, map_scale
+from conjoin.audit.pictures.image import LARGEST_SIDE, Images, coloured, map_scale
 from conjoin.audit.pictures.line import Lines
 from conjoin.core.dataset import Dataset, Feature
 
@@ -150,3 +151,10 @@ def test_a_chart_stays_in_its_frame() -> None:
     for path in paths.values():
         for x, y in re.findall(r"([\d.]+),([\d.]+)", path):
             assert 0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT
+
+
+def test_the_colours_of_maps_are_those_of_the_plots() -> None:
+    total = np.linspace(-1.5, 1.5, 500)[None]
+    scale = (total.clip(-1, 1) + 1) / 2
+    wanted = matplotlib.colormaps["PuOr_r"].resampled(4096)(scale)[..., :3]
+    assert np.abs(coloured(total, 1.0) - wanted).max() < 2e-3
