@@ -7,6 +7,8 @@ import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 import conjoin
 from conjoin import attacks, attribution, certification, metrics, testing
 from conjoin.audit.references import cite, references
-from conjoin.core.ball import L1, L2, Linf
+from conjoin.core.ball import Linf
 from conjoin.core.naming import described
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
@@ -25,24 +27,13 @@ from conjoin.core.run import predict
 from conjoin.core.slice import Slice
 from conjoin.core.threat import Threat
 from conjoin.errors import PostconditionError
-from conjoin.testing import ContractError
-
-SPECIAL = {
-    "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
-    "PGD": lambda: attacks.PGD(steps=5),
-    "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
-    "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
-    "Influence": attribution.saliency,
-    "MassInside": lambda: metrics.MassInside(torch.eye(8, dtype=torch.bool)[None, None]),
-    "RankStability": lambda: metrics.RankStability(Linf(0.05)),
-    "TopStability": lambda: metrics.TopStability(Linf(0.05)),
-}
-NOT_METHODS = {"Constants", "certified_radius", "explained"}
+from conjoin.models.zoo import NAMES
+from conjoin.testing import ContractError, shipped
+from conjoin.testing.__main__ import main
 
 
-def methods(package: object) -> list[object]:
-    names = [n for n in package.__all__ if n not in NOT_METHODS]  # type: ignore[attr-defined]
-    return [pytest.param(SPECIAL.get(n) or getattr(package, n), id=n) for n in names]
+def methods(package: ModuleType) -> list[Any]:
+    return [pytest.param(make, id=name) for name, make in shipped.methods(package).items()]
 
 
 @pytest.mark.parametrize("make", methods(attacks))
@@ -66,11 +57,7 @@ def test_metrics(make: object) -> None:
     testing.check_metric(make(), by)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(
-    "threat",
-    [Linf(0.05), L2(0.5), L1(2.0), Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)],
-    ids=str,
-)
+@pytest.mark.parametrize("threat", shipped.ALL_THREATS, ids=str)
 def test_threats(threat: Threat) -> None:
     testing.check_threat(threat)
 
@@ -81,16 +68,16 @@ def test_models() -> None:
 
 
 @pytest.mark.parametrize("package", [attacks, attribution, certification, metrics])
-def test_methods_cite_a_known_paper(package: object) -> None:
+def test_methods_cite_a_known_paper(package: ModuleType) -> None:
     for parameter in methods(package):
-        key = parameter.values[0]().reference  # type: ignore[attr-defined]
-        assert (key == "" and parameter.id == "BestOf") or key in references()  # type: ignore[attr-defined]
+        key = parameter.values[0]().reference
+        assert (key == "" and parameter.id == "BestOf") or key in references()
 
 
 @pytest.mark.parametrize("package", [attacks, attribution, certification, metrics])
-def test_methods_say_what_they_are(package: object) -> None:
+def test_methods_say_what_they_are(package: ModuleType) -> None:
     for parameter in methods(package):
-        method = parameter.values[0]()  # type: ignore[attr-defined]
+        method = parameter.values[0]()
         said = described(method)
         assert said.title == method.title
         assert said.meaning == method.meaning
@@ -105,7 +92,7 @@ def test_methods_say_what_they_are(package: object) -> None:
 def test_a_method_of_methods_cites_all_of_them() -> None:
     found = described(attacks.WorstOf((attacks.Closest(attacks.PGD()), attacks.PGD())))
     assert found.references == ("croce2020", "brendel2018", "madry2018")
-    assert described(SPECIAL["BestOf"]()).references == ("gowal2018", "leino2021")
+    assert described(shipped.MADE_WITH["BestOf"]()).references == ("gowal2018", "leino2021")
 
 
 def test_a_method_that_says_nothing_is_described_by_its_class() -> None:
@@ -230,6 +217,52 @@ def test_check_threat_names_what_is_no_tensor() -> None:
 
     with pytest.raises(PostconditionError, match=r"a list for contains\(z, x\)"):
         testing.check_threat(Lists(0.05))  # type: ignore[arg-type]
+
+
+def test_what_is_installed_is_checked_without_a_test_framework() -> None:
+    """``python -m conjoin.testing``, which the test of the wheel carries out."""
+    found = [(check.kind, check.name) for check in shipped.shipped_checks()]
+    for kind, package in (
+        ("attack", attacks),
+        ("certifier", certification),
+        ("attribution", attribution),
+        ("metric", metrics),
+    ):
+        assert {n for k, n in found if k == kind} == set(package.__all__) - shipped.NOT_METHODS
+    assert [n for k, n in found if k == "model"] == list(NAMES)
+    assert sum(k == "threat" for k, _ in found) == len(shipped.ALL_THREATS)
+
+
+def test_each_check_is_a_line_and_one_that_fails_is_an_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken() -> None:
+        raise ContractError("it does not\nhold")
+
+    good, bad = (
+        shipped.Check("attack", "good", lambda: None),
+        shipped.Check("metric", "bad", broken),
+    )
+    assert main([good]) == 0 and "1 of 1 hold" in capsys.readouterr().out
+    assert main([bad, good]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"conjoin {conjoin.__version__} in {Path(conjoin.__file__).parent}"
+    assert re.fullmatch(r"FAILED metric +bad  0.0 s: ContractError: it does not hold", lines[1])
+    assert re.fullmatch(r"ok     attack +good  0.0 s", lines[2])
+    assert lines[3:] == ["1 of 2 hold their contract"]
+    assert main([]) == 1, "nothing was checked"
+
+
+@pytest.mark.parametrize(
+    ("package", "spoilt", "method"),
+    [(attacks, "fgsm", _Idle()), (certification, "Interval", _Claims(0.001))],
+)
+def test_what_ships_broken_fails_its_check(
+    package: ModuleType, spoilt: str, method: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(package, spoilt, lambda: method)
+    (check,) = [check for check in shipped.shipped_checks() if check.name == spoilt]
+    assert main([check]) == 1
 
 
 def test_every_public_name_of_the_package_loads_and_is_documented() -> None:

@@ -135,6 +135,22 @@ def test_text_has_enough_contrast(report: Opened, which: str) -> None:
     assert min(found)[0] >= 4.5, min(found)
 
 
+def test_axe_finds_no_violation(report: Opened) -> None:
+    """The rules of WCAG 2 and of good practice, as axe-core asks them, of all that there is."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    report.page.evaluate(UNFOLD)
+    script = Path(package.__path__[0]).joinpath("axe.min.js").read_text("utf-8")
+    report.page.evaluate(script)
+    asked = "axe.run({resultTypes: ['violations', 'incomplete']})"
+    found = report.page.evaluate(asked)
+    assert len(found["passes"]) > 20, "it looked at the page"
+    told = [
+        (rule["id"], rule["help"], [node["html"][:120] for node in rule["nodes"][:5]])
+        for rule in found["violations"]
+    ]
+    assert told == []
+
+
 def test_an_attack_is_seen_in_the_summary(report: Opened) -> None:
     row = report.page.locator("#summary .attack")
     assert row.count() == 1

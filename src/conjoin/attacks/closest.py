@@ -15,6 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.arguments import check_method
+from conjoin.core.postcondition import check_candidates, contained, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Threat
@@ -25,8 +27,11 @@ class Closest:
     """Run an attack, then pull what it fooled back towards x as far as it stays fooled.
 
     Attributes:
-        attack: Finds the adversarial inputs.
+        attack: Finds the adversarial inputs. What it returns is held to what the drivers ask of it.
         steps: Bisections; the distance is resolved to 2^-steps of itself.
+
+    Raises:
+        PlanError: If it is no attack.
     """
 
     reference: ClassVar[str] = "brendel2018"
@@ -37,14 +42,18 @@ class Closest:
     attack: Attack
     steps: int = 8
 
+    def __post_init__(self) -> None:
+        check_method(self.attack, "an attack, e.g. PGD()")
+
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
         """Return the last fooled point of each segment; others as the attack left them."""
-        found = self.attack(model, batch, threat, quantity)
+        came = self.attack(model, batch.copied(), threat, quantity)
+        found = check_candidates(self.attack, came, batch.x, threat)
         with torch.no_grad():
-            fooled = (quantity(model(batch.at(found)), batch.aim) <= quantity.goal).nonzero()[:, 0]
+            fooled = (value_of(model, quantity, batch.at(found)) <= quantity.goal).nonzero()[:, 0]
             if len(fooled) == 0:
                 return found
-            part, near_by, z = batch.rows(fooled), threat.rows(fooled), found[fooled]
+            part, near_by, z = batch.rows(fooled), part_of(threat, fooled), found[fooled]
             x = part.x
             near = torch.zeros(len(fooled), dtype=x.dtype, device=x.device)
             far = torch.ones_like(near)
@@ -53,7 +62,7 @@ class Closest:
                 middle = (near + far) / 2
                 point = x + middle.reshape(-1, *[1] * (x.ndim - 1)) * (z - x)
                 still = quantity(model(part.at(point)), part.aim) <= quantity.goal
-                still &= near_by.contains(point, x)  # rounding must not lead out of it
+                still &= contained(near_by, point, x)  # rounding must not lead out of it
                 near, far = torch.where(still, near, middle), torch.where(still, middle, far)
                 best = torch.where(still.reshape(-1, *[1] * (x.ndim - 1)), point, best)
         return found.index_copy(0, fooled, best)

@@ -14,6 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.arguments import check_parts
+from conjoin.core.postcondition import check_candidates, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Threat
@@ -24,13 +26,19 @@ class WorstOf:
     """Run attacks in turn on what still stands; keep the least quantity.
 
     Attributes:
-        attacks: In order, cheap ones first.
+        attacks: In order, cheap ones first. What each returns is held to what the drivers ask of it.
+
+    Raises:
+        PlanError: If they are no attacks, or none.
     """
 
     reference: ClassVar[str] = "croce2020"
     title: ClassVar[str] = "worst of several attacks"
     meaning: ClassVar[str] = "each attacks what those before it left standing"
     attacks: tuple[Attack, ...]
+
+    def __post_init__(self) -> None:
+        check_parts(self.attacks, "an attack, e.g. PGD()")
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
         """Return the worst point found, per example."""
@@ -42,9 +50,10 @@ class WorstOf:
                 break
             part = batch.rows(standing)
             part = replace(part, rng=part.rng.fold("attack").fold(number))
-            found = attack(model, part, threat.rows(standing), quantity)
-            with torch.no_grad():
-                value = quantity(model(part.at(found)), part.aim).double()
+            own = part_of(threat, standing)
+            came = attack(model, part.copied(), own, quantity)
+            found = check_candidates(attack, came, part.x, own)
+            value = value_of(model, quantity, part.at(found)).double()
             better = value < least[standing]
             least[standing[better]], best[standing[better]] = value[better], found[better]
         return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from conjoin.audit.schema import (
     Run,
     SectionRecord,
     Standing,
+    TermRecord,
 )
 from conjoin.audit.section import Chapter, Records
 from conjoin.audit.subject import Subject
@@ -24,6 +26,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.run import versions
 
 DOUBTED = Verdict.DO_NOT_TRUST.words, Verdict.GUESSING.words
+ATTACKED = "attacked_accuracy"  # the kind of finding that says what attacks left, a number a threat
 Said = Mapping[tuple[str, str], str]  # by section and model, in words
 
 
@@ -66,6 +69,11 @@ def manifest(
         examples=_examples(next(iter(records.values())).shown, data),
         complete=not failed,
         limits=tuple(limit for chapter in chapters for limit in chapter.limits),
+        terms=tuple(
+            TermRecord(section=c.name, standard=t.standard, term=t.term, evidence=t.evidence)
+            for c in chapters
+            for t in c.terms(ranked[c.name])
+        ),
         cost=CostRecord(
             seconds=seconds,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -78,15 +86,30 @@ def manifest(
 def stand(
     models: Iterable[str], found: Sequence[tuple[str, Finding]], plan: Plan
 ) -> tuple[Standing, ...]:
-    """Give each model a verdict by what was found of it, best first."""
+    """Give each model a verdict by what was found of it, best first.
+
+    Of equal verdicts that model stands first of which the attacks left most, under the threat where
+    they left least; then the one that is right more often; then the one that was named first. The
+    reasons are the findings that allow no better verdict; of one that is trusted, what speaks for it.
+    """
     graded = []
     for model in models:
         own = [finding for _, finding in found if finding.model == model]
         verdict = judge(((f.kind, f.ruling) for f in own), plan.rules.required)
-        least = [f.record("").sentence for f in own if f.ruling.cap <= verdict]
-        graded.append((verdict, Standing(model=model, verdict=verdict.words, reasons=tuple(least))))
-    graded.sort(key=lambda pair: -pair[0])
+        least = [f for f in own if f.ruling.cap <= verdict]
+        if verdict is Verdict.TRUST:
+            least = [f for f in own if f.ruling.bearing is Bearing.FOR]
+        reasons = tuple(f.record("").sentence for f in least)
+        place = -verdict, -_least(own, ATTACKED), -_least(own, FIRST)
+        graded.append((place, Standing(model=model, verdict=verdict.words, reasons=reasons)))
+    graded.sort(key=lambda pair: pair[0])
     return tuple(standing for _, standing in graded)
+
+
+def _least(found: Iterable[Finding], kind: str) -> float:
+    """Return the smallest first number of the findings of one kind; below all if there is none."""
+    told = (next(iter(f.numbers.values())).value for f in found if f.kind == kind and f.numbers)
+    return min(told, default=-math.inf)
 
 
 def ranking(

@@ -99,6 +99,15 @@ class SectionRecord(Part):
     failed: dict[str, str] = Field(description="what went wrong, in words")
 
 
+class TermRecord(Part):
+    """A property of a standard, and what is evidence towards it; no statement that it is met."""
+
+    section: str
+    standard: str
+    term: str
+    evidence: str
+
+
 class DataRecord(Part):
     """The audited examples."""
 
@@ -142,6 +151,7 @@ class Run(Part):
     examples: tuple[ExampleRecord, ...]
     complete: bool = Field(description="whether every task of every section succeeded")
     limits: tuple[str, ...]
+    terms: tuple[TermRecord, ...] = ()
     cost: CostRecord
 
 
@@ -172,6 +182,7 @@ __all__ = [
     "Run",
     "SectionRecord",
     "Standing",
+    "TermRecord",
     "Unit",
     "number",
 ]

@@ -21,6 +21,7 @@ from torch import Tensor
 from conjoin.audit.finding import Finding
 from conjoin.audit.schema import Number
 from conjoin.audit.task import Shard, Task
+from conjoin.audit.terms import Term
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Model
 from conjoin.core.rung import meets
@@ -209,6 +210,11 @@ class Chapter:
         """Return its part of the summary; empty if it has none."""
         tell = getattr(self.section, "opening", None)
         return Markup(tell(records, tensors)) if tell is not None else Markup("")  # noqa: S704 - its own
+
+    def terms(self, records: Records) -> list[Term]:
+        """Return the properties of standards that its records are evidence towards."""
+        tell = getattr(self.section, "terms", None)
+        return list(tell(records)) if tell is not None and records else []
 
     def lacking(self, model: Model) -> str:
         """Say what the model lacks; empty if nothing."""

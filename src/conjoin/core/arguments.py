@@ -55,6 +55,19 @@ def check_method(method: object, what: str) -> None:
         )
 
 
+def check_parts(parts: object, what: str) -> None:
+    """Refuse what is no tuple of methods, one at least, for a method to be made of.
+
+    Raises:
+        PlanError: Saying what was expected.
+    """
+    if not isinstance(parts, tuple) or not parts:
+        came = "none" if parts == () else describe(parts)
+        raise PlanError(f"expected a tuple of methods, each {what}; got {came}")
+    for part in parts:
+        check_method(part, what)
+
+
 @lru_cache(maxsize=1024)
 def _instance_takes(kind: type) -> bool:
     return _takes(getattr(kind, "__call__", None), 5)  # noqa: B004 - its signature is asked for
@@ -146,6 +159,7 @@ __all__ = [
     "check_explanations",
     "check_method",
     "check_model",
+    "check_parts",
     "check_quantity",
     "check_threat",
 ]

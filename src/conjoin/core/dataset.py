@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from conjoin.core.naming import describe
 from conjoin.core.protocols import NOTHING
 from conjoin.errors import DataError
 from conjoin.typing import Inputs, Labels
@@ -100,7 +101,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _check(self.x, self.y, len(self.classes))
-        if self.index is None:
+        if self.index is not None:
+            _check_index(self.index)
+        else:
             object.__setattr__(self, "index", torch.arange(len(self.y), device=self.y.device))
         if not self.ids:
             object.__setattr__(self, "ids", tuple(str(i) for i in self.positions.tolist()))
@@ -144,19 +147,13 @@ class Dataset:
     def select(self, rows: Tensor | Sequence[int]) -> Dataset:
         """Keep the examples at these positions, with all that belongs to them.
 
+        Args:
+            rows: Positions, where -1 is the last example; or one flag for each example.
+
         Raises:
-            DataError: If none is kept, or a mask has another length than the data.
+            DataError: If none is kept, one is not there, or it is neither positions nor flags.
         """
-        chosen = torch.as_tensor(rows, device=self.y.device)
-        if chosen.dtype == torch.bool:
-            if chosen.shape != self.y.shape:
-                raise DataError(
-                    f"a mask of shape {tuple(chosen.shape)} cannot select from {len(self)} "
-                    "examples; give one flag per example"
-                )
-            chosen = chosen.nonzero()[:, 0]
-        if chosen.numel() == 0:
-            raise DataError("no example is selected; expected one at least")
+        chosen = _positions(rows, len(self)).to(self.y.device)
         return replace(
             self,
             x=self.x[chosen],
@@ -222,8 +219,48 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _check(x: Tensor, y: Tensor, classes: int) -> None:
-    if len(x) == 0:
+def _positions(rows: object, count: int) -> Tensor:
+    """Return the positions that are meant by positions or flags.
+
+    Raises:
+        DataError: Saying how to write them.
+    """
+    try:
+        chosen = torch.as_tensor(rows)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ):  # as it finds: of strings, ragged lists, ...
+        chosen = torch.zeros(())
+    if chosen.dtype == torch.bool:
+        if chosen.shape != (count,):
+            raise DataError(
+                f"a mask of shape {tuple(chosen.shape)} cannot select from {count} examples; give "
+                "one flag per example, or positions"
+            )
+        chosen = chosen.nonzero()[:, 0]
+    if chosen.shape == (0,):
+        raise DataError("no example is selected; expected one at least")
+    if chosen.ndim != 1 or chosen.is_floating_point() or chosen.is_complex():
+        raise DataError(
+            f"expected positions, e.g. [0, 7] or range(10), or one flag per example; got "
+            f"{describe(rows)}"
+        )
+    chosen = chosen.long()  # 8-bit integers would be taken for flags
+    if bool(((chosen < -count) | (chosen >= count)).any()):
+        outside = chosen[(chosen < -count) | (chosen >= count)]
+        raise DataError(
+            f"there is no example {int(outside[0])}; expected positions 0..{count - 1} of the "
+            f"{count} examples"
+        )
+    return chosen
+
+
+def _check(x: object, y: object, classes: int) -> None:
+    x, y = _tensor(x, "inputs"), _tensor(y, "labels")
+    if x.ndim == 0 or len(x) == 0:
         raise DataError("the data set is empty; expected at least one example")
     if not x.is_floating_point() and (x.dtype != torch.int64 or x.ndim != 2):
         raise DataError(
@@ -251,16 +288,33 @@ def _check(x: Tensor, y: Tensor, classes: int) -> None:
         )
 
 
+def _tensor(value: object, what: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise DataError(
+            f"{what} are {describe(value)}; expected a tensor: torch.as_tensor makes one of an array "
+            "or of lists of numbers"
+        )
+    return value
+
+
+def _check_index(index: object) -> None:
+    index = _tensor(index, "indices")
+    if index.ndim != 1 or index.dtype != torch.int64:
+        raise DataError(f"indices are {describe(index)}; expected 64-bit integers, one per example")
+
+
 def _check_beside(data: Dataset) -> None:
     one, count = tuple(data.x.shape[1:]), len(data)
     for name, mask in data.regions.items():
-        if mask.dtype != torch.bool or tuple(mask.shape) not in (one, (count, *one)):
+        if _tensor(mask, f"the flags of region {name!r}").dtype != torch.bool or tuple(
+            mask.shape
+        ) not in (one, (count, *one)):
             raise DataError(
                 f"region {name!r} is {mask.dtype} of shape {tuple(mask.shape)}; expected boolean "
                 f"of the shape of one input, {one}, or {(count, *one)}, one per example"
             )
     for name, value in data.context.items():
-        if value.ndim == 0 or len(value) != count:
+        if _tensor(value, f"the values of context {name!r}").ndim == 0 or len(value) != count:
             raise DataError(
                 f"context {name!r} has shape {tuple(value.shape)}; expected one row for each of "
                 f"{count} examples"

@@ -34,7 +34,7 @@ from conjoin.core.threat import Graded, Threat
 from conjoin.errors import DataError, ModelError, PlanError, PostconditionError, SoundnessError
 
 
-def outputs_of(meter: Meter, batch: Batch, size: int | None = None) -> Tensor:
+def outputs_of(model: Model, batch: Batch, size: int | None = None) -> Tensor:
     """Return the logits of a batch, in passes of ``size`` examples; ``None`` for one pass.
 
     Raises:
@@ -42,10 +42,10 @@ def outputs_of(meter: Meter, batch: Batch, size: int | None = None) -> Tensor:
         DataError: If a label has no output.
     """
     if size is None or size >= len(batch):
-        outputs = _passed(meter, batch)
+        outputs = _passed(model, batch)
     else:
         starts = range(0, len(batch), size)
-        outputs = torch.cat([_passed(meter, batch.rows(slice(s, s + size))) for s in starts])
+        outputs = torch.cat([_passed(model, batch.rows(slice(s, s + size))) for s in starts])
     if outputs.shape[1] < 2:
         raise ModelError(
             f"the model returned {describe(outputs)}; expected logits of shape (batch, classes), of "
@@ -80,9 +80,9 @@ def _passed(model: Model, batch: Batch) -> Tensor:
     return outputs
 
 
-def value_of(meter: Meter, quantity: Quantity, batch: Batch) -> Tensor:
+def value_of(model: Model, quantity: Quantity, batch: Batch) -> Tensor:
     """Return the quantity of a batch, in a fresh pass."""
-    return asked(quantity, outputs_of(meter, batch), batch.aim)
+    return asked(quantity, outputs_of(model, batch), batch.aim)
 
 
 def asked(quantity: Quantity, outputs: Tensor, aim: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ import audited
 import pytest
 
 from conjoin.audit import audit
-from conjoin.audit.manifest import ranking
+from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict
+from conjoin.audit.manifest import ranking, stand
 from conjoin.audit.plan import make_plan
-from conjoin.audit.schema import Standing
+from conjoin.audit.schema import Standing, number
 from conjoin.audit.section import Records
 from conjoin.audit.sections import installed
 from conjoin.audit.sections.accuracy import Accuracy, Record
@@ -73,6 +74,51 @@ def test_what_was_noticed_of_a_model_is_on_its_card_and_among_the_findings() -> 
     assert finding.sentence == "`m`: it came {so} <b>." and finding.bearing == "open"
     page = store.read("report.html").decode()
     assert page.count("it came {so} &lt;b&gt;") >= 2 and "<b>.</" not in page
+
+
+def models(**told: tuple[Verdict, tuple[float, ...], float]) -> list[str]:
+    """Order models by verdict, what attacks leave under each threat, and accuracy."""
+    found = []
+    for name, (cap, left, right) in told.items():
+        shares = [("accuracy", right), *(("attacked_accuracy", share) for share in left)]
+        for kind, value in shares:
+            one = number(value, Evidence.heuristic("x"))
+            ruling = Ruling(Bearing.FOR, cap)
+            found.append(
+                ("", Finding(kind=kind, model=name, ruling=ruling, text="", numbers={"n": one}))
+            )
+    plan = make_plan({"models": ["m"], "data": "d", "rules": {"required": []}}, installed())
+    return [standing.model for standing in stand(told, found, plan)]
+
+
+def test_of_equal_verdicts_the_smallest_share_under_attack_decides_then_accuracy() -> None:
+    no, yes = Verdict.DO_NOT_TRUST, Verdict.WITH_CARE
+    assert models(a=(no, (0.9,), 0.9), b=(yes, (0.1,), 0.1)) == ["b", "a"], "the verdict first"
+    assert models(a=(yes, (0.9, 0.1), 0.9), b=(yes, (0.2, 0.2), 0.5)) == ["b", "a"]
+    assert models(a=(yes, (0.2,), 0.8), b=(yes, (0.2, 0.3), 0.9)) == ["b", "a"], "then accuracy"
+    assert models(b=(yes, (0.2,), 0.8), a=(yes, (0.2,), 0.8)) == ["b", "a"], "as they came"
+    assert models(a=(yes, (), 0.99), b=(yes, (0.0,), 0.1)) == ["b", "a"], (
+        "one that was not attacked"
+    )
+
+
+def test_what_is_said_of_a_trusted_model_speaks_for_it() -> None:
+    def reasons(least: Verdict) -> tuple[str, ...]:
+        told = (
+            (Bearing.OPEN, Verdict.TRUST, "it withstands"),
+            (Bearing.FOR, Verdict.TRUST, "it is right"),
+            (Bearing.OPEN, least, "something"),
+        )
+        found = [
+            ("", Finding(kind=text, model="m", ruling=Ruling(bearing, cap), text=text))
+            for bearing, cap, text in told
+        ]
+        plan = make_plan({"models": ["m"], "data": "d", "rules": {"required": []}}, installed())
+        (standing,) = stand(["m"], found, plan)
+        return standing.reasons
+
+    assert reasons(Verdict.TRUST) == ("it is right",)
+    assert reasons(Verdict.WITH_CARE) == ("something",)
 
 
 def test_notes_do_not_change_a_verdict() -> None:

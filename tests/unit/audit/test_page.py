@@ -179,6 +179,16 @@ def test_a_sentence_is_escaped_and_its_names_are_set_in_type() -> None:
     assert code("`<b>` is & was") == "<code>&lt;b&gt;</code> is &amp; was"
 
 
+def test_an_auditor_finds_his_terms_where_there_is_evidence(tmp_path: Path) -> None:
+    page, result = page_of(tmp_path / "with", {"m": audited.net()}, Told())
+    (term,) = result.run.terms
+    assert (term.section, term.standard) == ("accuracy", "NIST AI RMF")
+    details = page[page.index('<section id="details">') :]
+    assert "no statement of compliance" in details and '<th scope="row">MEASURE 2.5' in details
+    page, result = page_of(tmp_path / "without", {"m": audited.net()}, Region())
+    assert {t.section for t in result.run.terms} == {"accuracy"}, "there is no region"
+
+
 def test_a_failed_section_says_so_once_for_all_that_failed_alike(tmp_path: Path) -> None:
     page, result = page_of(tmp_path, {"a": audited.net(), "b": audited.net(1)}, Region())
     assert set(result.run.sections["region"].lacks) == {"a", "b"}

@@ -7,6 +7,7 @@ import io
 import re
 import wave
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from PIL import Image
 from conjoin.audit.pictures import Nothing, amplification, factor_of, pictures_of
 from conjoin.audit.pictures.bars import SHOWN, Bars
 from conjoin.audit.pictures.chart import HEIGHT, WIDTH, band
-from conjoin.audit.pictures.image import LARGEST_SIDE, Images, map_scale
+from conjoin.audit.pictures.image import LARGEST_SIDE, Images, coloured, map_scale
 from conjoin.audit.pictures.line import Lines
 from conjoin.audit.pictures.sound import (
     HELD,
@@ -273,3 +274,10 @@ def test_a_page_holds_so_many_players_and_says_what_is_not_played() -> None:
     assert page.count("<audio") == many and page.count("not played") == 3
     assert len(page) < HELD + 1000
     assert held("no <b>sound</b>") == "no <b>sound</b>"
+
+
+def test_the_colours_of_maps_are_those_of_the_plots() -> None:
+    total = np.linspace(-1.5, 1.5, 500)[None]
+    scale = (total.clip(-1, 1) + 1) / 2
+    wanted = matplotlib.colormaps["PuOr_r"].resampled(4096)(scale)[..., :3]
+    assert np.abs(coloured(total, 1.0) - wanted).max() < 2e-3

@@ -19,7 +19,7 @@ from conjoin.audit.plan import Plan
 from conjoin.audit.rules import Rules
 from conjoin.audit.schema import Bound
 from conjoin.audit.sections.robustness import attacked
-from conjoin.audit.sections.robustness.claims import Papers, findings
+from conjoin.audit.sections.robustness.claims import Papers, findings, terms
 from conjoin.audit.sections.robustness.record import Found, Record, Size, under
 from conjoin.audit.sections.robustness.sweep import (
     Sweep,
@@ -173,6 +173,20 @@ def test_a_blind_attack_is_a_finding_and_one_that_sees_is_none() -> None:
     (found,) = [f for f in made if f.kind == "vanishing_gradient"]
     assert found.ruling.bearing is Bearing.AGAINST and found.ruling.cap is Verdict.DO_NOT_TRUST
     assert found.references == ("simonyan2014",)
+
+
+@pytest.mark.parametrize("certifiers", [(), ("one",)])
+@pytest.mark.parametrize("distance", [math.inf, 0.1])
+def test_terms_are_those_that_there_is_evidence_towards(
+    certifiers: tuple[str, ...], distance: float
+) -> None:
+    found = under("x", columns(distance=[distance] * 5), "the attack", certifiers, 0.05)
+    told = {t.term: t.evidence for t in terms([record(found, certifiers=certifiers)])}
+    assert ("reachability" in told) == bool(certifiers)
+    assert ("certified" in told["stability"]) == bool(certifiers)
+    sizes = told.get("sensitivity", "")
+    assert ("adversarial distance" in sizes) == math.isfinite(distance)
+    assert ("certified radius" in sizes) == bool(certifiers)
 
 
 def test_the_threat_under_which_most_is_proved_decides() -> None:

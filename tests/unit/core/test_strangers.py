@@ -13,9 +13,9 @@ import torch
 from conftest import batch_of, examples, linear, numbers, sequential
 from torch import Tensor, nn
 
-from conjoin.attacks import PGD, fgsm
+from conjoin.attacks import PGD, Closest, WorstOf, fgsm
 from conjoin.attribution import Influence, integrated_gradients, saliency
-from conjoin.certification import Interval
+from conjoin.certification import BestOf, Interval
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Point
@@ -42,6 +42,7 @@ from conjoin.errors import (
     ModelError,
     PlanError,
     PostconditionError,
+    SoundnessError,
     ThreatError,
 )
 from conjoin.metrics import CompletenessGap, Deletion
@@ -715,3 +716,95 @@ def test_a_certifier_that_prepares_no_certifier_is_named() -> None:
 
     with pytest.raises(PlanError, match=r"expected a certifier from prepare.*got None"):
         certify(sequential(), right(), Prepares(), Linf(0.1))
+
+
+# Methods that are made of methods.
+
+
+def worst_of(part: Any) -> Any:
+    return attack(sequential(), right(), WorstOf((part, fgsm())), Linf(0.1), seed=0)
+
+
+def closest(part: Any) -> Any:
+    return attack(sequential(), right(), Closest(part), Linf(0.1), seed=0)
+
+
+def best_of(part: Any) -> Any:
+    return certify(sequential(), right(), BestOf((Interval(), part)), Linf(0.1))
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("act", [worst_of, closest])
+def test_a_part_of_an_attack_is_named_for_what_it_returns(act: Any, odd: str) -> None:
+    make, said = ODD[odd]
+    with pytest.raises(PostconditionError, match=rf"^Returns\(\) .*{said}.*expected torch.float32"):
+        act(Returns(make))
+
+
+@pytest.mark.parametrize("act", [worst_of, closest])
+def test_a_part_of_an_attack_that_leaves_the_set_is_named(act: Any) -> None:
+    with pytest.raises(
+        PostconditionError, match=r"^Returns\(\) left the threat set linf:0.1 on 6 of 6"
+    ):
+        act(Returns(lambda batch: batch.x + 0.2))
+    with pytest.raises(PostconditionError, match=r"^Returns\(\) returned .*expected finite values"):
+        act(Returns(lambda batch: batch.x * torch.nan))
+
+
+@pytest.mark.parametrize("act", [worst_of, closest])
+def test_what_a_part_writes_into_its_batch_stays_there(act: Any) -> None:
+    """Else x itself would move along, and what lies far from the input would lie in S(x)."""
+    with pytest.raises(PostconditionError, match=r"^Returns\(\) left the threat set"):
+        act(Returns(lambda batch: batch.x.add_(0.2)))
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_part_of_a_certifier_is_named_for_what_it_returns(odd: str) -> None:
+    make, said = ODD[odd]
+    with pytest.raises(PostconditionError, match=rf"^Returns\(\) .*{said}.*expected torch.float32"):
+        best_of(Returns(lambda b: Bounds(per_example(make(b)), Claim.SOUND_REAL)))
+    with pytest.raises(PostconditionError, match=rf"^Returns\(\) .*{said}.*expected Bounds"):
+        best_of(Returns(make))
+
+
+def test_a_part_of_a_certifier_that_boasts_is_named() -> None:
+    def high(batch: Batch) -> Bounds:
+        return Bounds(torch.full((len(batch),), 100.0), Claim.SOUND_REAL)
+
+    def far(batch: Batch) -> Bounds:
+        low = torch.full((len(batch),), -1.0)
+        return Bounds(low, Claim.SOUND_REAL, radius=torch.ones(len(batch)))
+
+    with pytest.raises(SoundnessError, match=r"^Returns\(\) claims a lower bound of 100"):
+        best_of(Returns(high))
+    with pytest.raises(PostconditionError, match=r"^Returns\(\) gives the radius 1"):
+        best_of(Returns(far))
+
+
+def test_what_one_certifier_writes_does_not_reach_the_next() -> None:
+    def spoil(batch: Batch) -> Bounds:
+        batch.x.zero_()
+        return Bounds(torch.full((len(batch),), -torch.inf), Claim.SOUND_REAL)
+
+    alone = certify(sequential(), right(), Interval(), Linf(0.01))
+    both = certify(sequential(), right(), BestOf((Returns(spoil), Interval())), Linf(0.01))
+    assert torch.equal(alone.lower, both.lower)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: WorstOf(()), r"a tuple of methods, each an attack, e.g. PGD\(\); got none"),
+        (lambda: WorstOf([fgsm()]), r"a tuple of methods, .*; got a list"),
+        (lambda: WorstOf(fgsm()), r"a tuple of methods, .*; got a PGD"),
+        (lambda: WorstOf((PGD,)), r"an attack, .*; got the class PGD, not an instance"),
+        (lambda: Closest(PGD), r"an attack, .*; got the class PGD, not an instance"),
+        (lambda: Closest(0.1), r"an attack, .*; got 0.1"),
+        (lambda: BestOf(()), r"each a certifier, e.g. Lipschitz\(\); got none"),
+        (lambda: BestOf((Interval(), None)), r"a certifier, .*; got None"),
+        (lambda: BestOf((Interval(), saliency())), r"a certifier, .*; got a Influence"),
+    ],
+)
+def test_what_is_no_part_is_refused_when_it_is_given(make: Any, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        make()

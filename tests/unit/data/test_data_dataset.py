@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
+from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 
@@ -149,6 +151,60 @@ def test_selecting_nothing_is_refused() -> None:
         Dataset(X, Y).select(torch.zeros(5, dtype=torch.bool))
     with pytest.raises(DataError, match="give one flag per example"):
         Dataset(X, Y).select(torch.ones(4, dtype=torch.bool))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([7], r"no example 7; expected positions 0\.\.4 of the 5 examples"),
+        ([0, 5], "no example 5"),
+        ([-6], "no example -6"),
+        (True, r"a mask of shape \(\) .*give one flag per example, or positions"),
+        ("a", r"expected positions, e.g. \[0, 7\] or range\(10\), .*; got 'a'"),
+        (3, "expected positions, .*; got 3"),
+        (None, "expected positions, .*; got None"),
+        ([0.0, 1.0], "expected positions, .*; got a list"),
+        (torch.tensor([0.5]), "expected positions, .*; got torch.float32"),
+        ([[0, 1]], "expected positions, .*; got a list"),
+        ([[0], [1, 2]], "expected positions, .*; got a list"),
+        ([2**70], "expected positions, .*; got a list"),
+        (slice(0, 2), "expected positions, .*; got a slice"),
+        ({0, 1}, "expected positions, .*; got a set"),
+        ([], "no example is selected"),
+    ],
+    ids=str,
+)
+def test_what_selects_nothing_that_is_there_is_refused(rows: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Dataset(X, Y).select(rows)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_positions_come_in_many_forms() -> None:
+    for rows in (range(1, 3), (1, 2), np.array([1, 2], np.uint8), torch.tensor([-4, -3])):
+        assert Dataset(X, Y).select(rows).positions.tolist() == [1, 2]  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: Dataset([[0.5, 0.5]], [0]), r"inputs are a list; expected a tensor: torch.as_te"),
+        (lambda: Dataset(X.numpy(), Y), "inputs are a ndarray; expected a tensor"),
+        (lambda: Dataset("x", Y), "inputs are 'x'; expected a tensor"),
+        (lambda: Dataset(X, Y.tolist()), "labels are a list; expected a tensor"),
+        (lambda: Dataset(torch.tensor(1.0), Y), "empty; expected at least one example"),
+        (lambda: Dataset(X, Y, index=[0, 1, 2, 3, 4]), "indices are a list; expected a tensor"),
+        (lambda: Dataset(X, Y, index=Y.double()), "indices are torch.float64 .*64-bit integers"),
+        (lambda: Dataset(X, Y, index=Y[:, None]), r"indices are .*\(5, 1\).*64-bit integers"),
+        (lambda: Dataset(X, Y, regions={"r": [True] * 4}), "flags of region 'r' are a list; exp"),
+        (lambda: Dataset(X, Y, context={"c": [0] * 5}), "values of context 'c' are a list; exp"),
+    ],
+)
+def test_what_is_no_tensor_is_named(made: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        made()
 
 
 @pytest.mark.usefixtures("unchecked")

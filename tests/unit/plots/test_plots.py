@@ -301,3 +301,25 @@ def test_a_figure_belongs_to_no_window_and_a_notebook_shows_it() -> None:
         "from conjoin.plots import canvas; assert 'matplotlib.pyplot' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_matplotlib_all_but_the_drawing_works() -> None:
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "import importlib, pkgutil, torch, conjoin\n"
+        "for found in pkgutil.walk_packages(conjoin.__path__, 'conjoin.'):\n"
+        "    if found.name != 'conjoin.plots.canvas' and '__main__' not in found.name:\n"
+        "        importlib.import_module(found.name)\n"
+        "from conjoin.audit.pictures import pictures_of\n"
+        "data = conjoin.Dataset(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))\n"
+        "assert pictures_of(data, (0.0, 1.0)).of_map(data.x[0] - 0.5, 1.0, data.x[0], 'a map')\n"
+        "model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))\n"
+        "shown = conjoin.attribute(model, data, conjoin.attribution.saliency(), seed=0)\n"
+        "try:\n    conjoin.plots.maps(shown, data)\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "conjoin.plots draws with matplotlib; install it by pip install 'conjoin[plots]'\n"
+    )

@@ -22,6 +22,7 @@ from conjoin.audit.section import Cell, NoSettings, Records, Tensors
 from conjoin.audit.statistics import SOURCE, share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
+from conjoin.audit.terms import RISK, Term
 from conjoin.core.dataset import Dataset
 from conjoin.core.quantity import margin
 from conjoin.core.result import Evidence
@@ -92,6 +93,14 @@ class Accuracy:
     def cells(self, record: Record, /) -> Iterable[Cell]:
         """Show the accuracy."""
         yield Cell("accuracy", record.accuracy)
+
+    def terms(self, records: Records, /) -> Iterable[Term]:
+        """Say what the accuracy is evidence towards."""
+        yield Term(
+            RISK,
+            "MEASURE 2.5, valid and reliable",
+            "accuracy with its confidence interval, its limits",
+        )
 
     def html(self, records: Records, tensors: Tensors, /) -> Markup:
         """Leave it to the summary, which shows the same numbers."""

@@ -31,6 +31,7 @@ from conjoin.audit.sections.explain.maps import Shown, shown
 from conjoin.audit.sections.explain.strides import REFERENCE, strided
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
+from conjoin.audit.terms import NEURAL, RISK, Term
 from conjoin.core.dataset import Dataset
 from conjoin.core.naming import Better, described
 from conjoin.core.protocols import Attributor, Metric
@@ -183,6 +184,13 @@ class Explain:
             for one in record.scores:
                 if (one.explanation, one.metric) == (str(method), str(metric)):
                     yield _stability(model, one, plan, (*papers[0], *papers[1]))
+
+    def terms(self, records: Records, /) -> Iterable[Term]:
+        """Say what the attributions are evidence towards, and their scores, if there are any."""
+        yield Term(NEURAL, "relevance", "attributions: what the output responds to")
+        titles = dict.fromkeys(one.title for record in records.values() for one in record.scores)
+        scores = f", with their scores: {', '.join(titles)}" if titles else ""
+        yield Term(RISK, "MEASURE 2.9, explained and interpreted", f"attributions{scores}")
 
     def html(self, records: Records, tensors: Tensors, /) -> Markup:
         """Show the maps and the scores."""

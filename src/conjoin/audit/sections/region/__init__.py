@@ -25,6 +25,7 @@ from conjoin.audit.section import Cell, Records, Tensors
 from conjoin.audit.statistics import SOURCE, share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
+from conjoin.audit.terms import NEURAL, Term
 from conjoin.core.dataset import Dataset, grouped, valued
 from conjoin.core.quantity import margin
 from conjoin.core.result import Evidence
@@ -117,6 +118,10 @@ class Region:
         """Show what is lost."""
         for loss in record.regions:
             yield Cell(f"lost without {loss.region}", loss.lost)
+
+    def terms(self, records: Records, /) -> Iterable[Term]:
+        """Say what the losses are evidence towards."""
+        yield Term(NEURAL, "relevance", "what is lost when a marked region is blanked")
 
     def html(self, records: Records, tensors: Tensors, /) -> Markup:
         """Show the numbers, and an example of a blanked input."""

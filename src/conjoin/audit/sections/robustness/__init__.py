@@ -25,12 +25,13 @@ from conjoin.audit.plan import Plan
 from conjoin.audit.references import references_of
 from conjoin.audit.section import Cell, Records, Tensors
 from conjoin.audit.sections.robustness import attacked
-from conjoin.audit.sections.robustness.claims import Papers, findings
+from conjoin.audit.sections.robustness.claims import Papers, findings, terms
 from conjoin.audit.sections.robustness.record import Found, Record, Size, under
 from conjoin.audit.sections.robustness.sweep import Sweep, applies, gradient, robustness
 from conjoin.audit.statistics import share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
+from conjoin.audit.terms import Term
 from conjoin.audit.wording import movable, sentence, unit
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Certifier
@@ -189,6 +190,10 @@ class Robustness:
         if chosen is None:
             return Markup("")
         return fragment(HERE, "opening.html.j2", example=chosen[0], row=chosen[1])
+
+    def terms(self, records: Records, /) -> Iterable[Term]:
+        """Say what the bounds are evidence towards."""
+        yield from terms(records.values())
 
     def html(self, records: Records, tensors: Tensors, /) -> Markup:
         """Show the sets of changes, the curves and every attack."""

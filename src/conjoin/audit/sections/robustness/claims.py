@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict, plain
 from conjoin.audit.plan import Plan
 from conjoin.audit.rules import blind, proves, withstands
 from conjoin.audit.sections.robustness.record import Record, UnderThreat, best_of
+from conjoin.audit.terms import NEURAL, RISK, Term
 from conjoin.core.result import Claim
 
 NO_CAP = Ruling(Bearing.OPEN, Verdict.TRUST)
@@ -112,8 +113,23 @@ def _blind(model: str, record: Record, plan: Plan, papers: Papers) -> Finding:
     )
 
 
+def terms(records: Iterable[Record]) -> Iterator[Term]:
+    """Say what the numbers are evidence towards: proofs only where there are some."""
+    told = list(records)
+    proved = any(record.certifiers for record in told)
+    fooled = any(u.median_distance is not None for record in told for u in record.threats)
+    shares = "robust accuracy under attack" + " and certified accuracy" * proved
+    sizes = ["the smallest adversarial distance found"] * fooled + ["the certified radius"] * proved
+    yield Term(NEURAL, "stability", f"{shares}, for each set of changes")
+    if sizes:
+        yield Term(NEURAL, "sensitivity", " and ".join(sizes))
+    if proved:
+        yield Term(NEURAL, "reachability", "proved bounds of the margin; of no other output")
+    yield Term(RISK, "MEASURE 2.7, secure and resilient", shares)
+
+
 def _few(count: int, ruling: Ruling) -> str:
     return f"{count} examples are few for that: {ruling.enough} would decide, at the same share."
 
 
-__all__ = ["COVERS", "Papers", "findings"]
+__all__ = ["COVERS", "Papers", "findings", "terms"]

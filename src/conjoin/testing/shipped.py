@@ -1,0 +1,109 @@
+"""What the package ships, as values to be held to the contracts: read off each ``__all__``.
+
+A public name that is callable without arguments, or that is named here with some, is a method; whatever
+is new in an ``__all__`` is checked without a word here, or fails for want of its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from conjoin import attacks, attribution, certification, metrics
+from conjoin.core.ball import L1, L2, Linf
+from conjoin.core.dataset import Dataset
+from conjoin.core.scaled import Scaled
+from conjoin.core.threat import Threat
+from conjoin.data import fashion_mnist
+from conjoin.models.zoo import NAMES, shipped
+from conjoin.testing.checks import (
+    THREATS,
+    check_attack,
+    check_attributor,
+    check_certifier,
+    check_metric,
+    check_model,
+    check_threat,
+)
+
+Make = Callable[..., Any]
+NOT_METHODS = frozenset({"Constants", "certified_radius", "explained"})
+MADE_WITH: Mapping[str, Make] = {
+    "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
+    "PGD": lambda: attacks.PGD(steps=5),
+    "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
+    "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
+    "Influence": attribution.saliency,
+    "RankStability": lambda: metrics.RankStability(Linf(0.05)),
+    "TopStability": lambda: metrics.TopStability(Linf(0.05)),
+}
+ALL_THREATS: tuple[Threat, ...] = (
+    *(*THREATS, Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)),
+    *(Scaled(Linf(0.5), 0.1), Scaled(L2(0.5), 0.1), Scaled(L1(2.0), 0.1)),
+)
+
+
+def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
+    """Return how to make each public method of a package, by name.
+
+    ``side`` is that of the square images that it will see.
+    """
+    diagonal = torch.eye(side, dtype=torch.bool)[None, None]
+    made = {**MADE_WITH, "MassInside": lambda: metrics.MassInside(diagonal)}
+    return {
+        name: made.get(name) or getattr(package, name)
+        for name in package.__all__
+        if name not in NOT_METHODS
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check of one thing that ships.
+
+    Attributes:
+        kind: Of the thing.
+        name: Of the thing.
+        act: Makes it and holds it to its contract; raises what is wrong.
+    """
+
+    kind: str
+    name: str
+    act: Callable[[], None]
+
+
+def shipped_checks(count: int = 6) -> Iterator[Check]:
+    """Yield the checks of all that ships, on shipped models and the first ``count`` shipped images."""
+    data = fashion_mnist("test").select(range(count))
+    for name in NAMES:
+        yield Check("model", name, partial(_model, name, data))
+    for threat in ALL_THREATS:
+        yield Check("threat", repr(threat), partial(check_threat, threat, data))
+    for kind, package, check in (
+        ("attack", attacks, check_attack),
+        ("certifier", certification, check_certifier),
+        ("attribution", attribution, check_attributor),
+        ("metric", metrics, _metric),
+    ):
+        for name, make in methods(package, data.x.shape[-1]).items():
+            yield Check(kind, name, partial(_method, check, make, data))
+
+
+def _model(name: str, data: Dataset) -> None:
+    check_model(shipped(name), data)
+
+
+def _method(check: Make, make: Make, data: Dataset) -> None:
+    check(make(), model=shipped("certified"), data=data)
+
+
+def _metric(metric: Any, model: Any, data: Dataset) -> None:
+    check_metric(metric, attribution.integrated_gradients(), model, data)
+
+
+__all__ = ["ALL_THREATS", "Check", "methods", "shipped_checks"]
