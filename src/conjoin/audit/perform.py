@@ -25,7 +25,7 @@ from conjoin.core import run as core
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Observer
 from conjoin.core.random import Streams
-from conjoin.data.stored import Stored
+from conjoin.data.stored import LARGE, Stored
 from conjoin.errors import DataError
 
 
@@ -102,12 +102,16 @@ def _written(work: Audit, available: int, start: float) -> AuditResult:
 
 
 def draw(data: Dataset, limit: int, seed: int) -> Dataset:
-    """Draw ``limit`` examples without replacement, in the order of the data; all if 0."""
+    """Draw ``limit`` examples without replacement, in the order of the data; all if 0.
+
+    What is drawn from data that is read by position is held if it is not large.
+    """
     if not limit or limit >= len(data):
         return data
     chance = Streams.of(seed, data.positions).fold("drawn").uniform(1, dtype=torch.float64)[:, 0]
     rows = chance.argsort()[:limit].sort().values
-    return data.kept(rows) if isinstance(data, Stored) else data.select(rows)
+    large = isinstance(data, Stored) and data.x[:1].nbytes * limit > LARGE
+    return data.kept(rows) if isinstance(data, Stored) and large else data.select(rows)
 
 
 def page_again(store: Store, chapters: Sequence[Chapter]) -> str:
@@ -124,7 +128,9 @@ def page_again(store: Store, chapters: Sequence[Chapter]) -> str:
         raise DataError(
             f"{plan.data} is not what it was when {store.url} was made; its pictures are missing"
         )
-    places = {int(index): place for place, index in enumerate(data.positions)}
+    wanted = torch.tensor([example.index for example in run.examples], dtype=torch.int64)
+    found = torch.isin(data.positions, wanted).nonzero()[:, 0]
+    places = {int(data.positions[place]): int(place) for place in found}
     shown = {places[example.index]: example.chosen_for for example in run.examples}
     records, tensors = {}, {}
     for chapter in chapters:

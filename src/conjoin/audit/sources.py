@@ -22,6 +22,7 @@ from conjoin.core.protocols import Model
 from conjoin.core.result import load_tensors
 from conjoin.data import fashion_mnist, idx_folder, image_folder, marked, npz, parquet
 from conjoin.data.files import from_arrays
+from conjoin.data.stored import stored, where_large
 from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
 from conjoin.models import exported, hub, zoo
@@ -109,17 +110,24 @@ def load_data(text: str) -> Dataset:
         return _as_dataset(call(text, DataError), text)
     path = Path(text)
     if path.is_dir():
-        idx = any(path.glob("*-images*idx3*"))
-        return idx_folder(path) if idx else image_folder(path)
+        return _folder(path)
     if path.suffix == ".npz":
-        return npz(path)
+        return where_large(path) or npz(path)
     if path.suffix in (".parquet", ".pq"):
-        return parquet(path)
+        return where_large(path) or parquet(path)
     raise DataError(
-        f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files or of one "
-        "sub-folder of images per class, a .npz with x and y, a .parquet with label, or "
-        "module:callable"
+        f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files, of x.npy and "
+        "y.npy or of one sub-folder of images per class, a .npz with x and y, a .parquet with label, "
+        "or module:callable"
     )
+
+
+def _folder(path: Path) -> Dataset:
+    if (path / "x.npy").is_file():
+        return stored(path)
+    if any(path.glob("*-images*idx3*")):
+        return idx_folder(path)
+    return where_large(path) or image_folder(path)
 
 
 def _as_dataset(made: object, origin: str) -> Dataset:

@@ -90,7 +90,7 @@ class Dataset:
             )
         if len(set(self.ids)) != len(self.ids):
             raise DataError("ids must be unique: each names one example in every result")
-        _check_beside(self)
+        check_beside(self)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -207,7 +207,12 @@ def _check(x: Tensor, y: Tensor, classes: int) -> None:
         )
 
 
-def _check_beside(data: Dataset) -> None:
+def check_beside(data: Dataset) -> None:
+    """Refuse regions, context and features that do not fit the inputs.
+
+    Raises:
+        DataError: By what does not fit.
+    """
     one, count = tuple(data.x.shape[1:]), len(data)
     for name, mask in data.regions.items():
         if mask.dtype != torch.bool or tuple(mask.shape) not in (one, (count, *one)):
