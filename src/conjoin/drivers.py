@@ -25,6 +25,7 @@ from conjoin.core.quantity import Quantity, Target, given, margin, predicted
 from conjoin.core.result import AttackResult, Attribution, Certificate, Score
 from conjoin.core.run import Run
 from conjoin.core.threat import Threat
+from conjoin.data.stored import Stored
 from conjoin.errors import DataError, PlanError
 from conjoin.models.wrap import wrap
 
@@ -215,6 +216,8 @@ def _model(model: Network) -> Model:
 
 def _data(data: Labelled) -> Dataset:
     """Make a data set of a pair; anything else is left to the driver to take or to refuse."""
+    if isinstance(data, Stored):
+        return data.held()  # what a driver returns is as large
     if isinstance(data, Dataset) or not isinstance(data, tuple | list):
         return data
     if len(data) != 2:

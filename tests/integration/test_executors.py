@@ -21,7 +21,7 @@ from conjoin.audit import Here, Pool, audit
 from conjoin.audit.executor import Executor
 from conjoin.audit.store import Local
 from conjoin.audit.subject import Subject
-from conjoin.audit.task import Failed, Placed, Shard, Task
+from conjoin.audit.task import Begun, Failed, Placed, Shard, Task
 from conjoin.errors import PlanError
 from conjoin.models.torch import TorchModel
 
@@ -154,7 +154,8 @@ def first_row(subject: Subject, shard: Shard) -> dict[str, Tensor]:
 def test_a_model_that_does_not_arrive_is_reported(tmp_path: Path) -> None:
     shard, subject = Shard(0, audited.data(4)), Subject("mine", TorchModel(Net()))
     placed = Placed(Task(first_row, (subject, shard)), "accuracy", "mine", shard)
-    (outcome,) = Pool(1).run([[placed]], Local(tmp_path))
+    begun, outcome = Pool(1).run([[placed]], Local(tmp_path))
+    assert isinstance(begun, Begun)
     assert isinstance(outcome, Failed)
     assert "mine cannot be built again in another process: RuntimeError: not here" in str(
         outcome.error

@@ -54,7 +54,8 @@ def audit(
         sections: Those of the page; the installed ones by default.
         executor: Who performs the tasks; this process by default.
         batch_size: Examples per pass; changes no result. By default 128, fewer where inputs are large.
-        observe: Called with an event after each task.
+        observe: Called with an event when a task begins or ends; it names the task that has been under
+            way longest.
 
     Raises:
         PlanError: If plan, sections, executor and folder do not fit, or another run is using the

@@ -62,15 +62,26 @@ class Columns:
         """
         where = self.section, self.key, name
         if where not in self._joined:
-            parts = [made[name] for _, made in self.parts() if name in made]
-            if len(parts) != self.shards.get(self.section, 0) or not parts:
-                raise DataError(
-                    f"{self.section} of {self.model}{self.key and f', {self.key}'} gave {name!r} for "
-                    f"{len(parts)} of {self.shards.get(self.section, 0)} shards; it gave "
-                    f"{', '.join(self.names()) or 'nothing'}"
-                )
-            self._joined[where] = torch.cat(parts)
+            self._joined[where] = torch.cat([made[name] for made in self.each(name)])
         return self._joined[where]
+
+    def each(self, *names: str) -> Iterator[dict[str, Tensor]]:
+        """Read columns shard by shard, so that the whole of none is held.
+
+        Raises:
+            DataError: At a shard for which the tasks did not give all of them.
+        """
+        count, given = self.shards.get(self.section, 0), 0
+        for _, made in self.parts():
+            if all(name in made for name in names):
+                given += 1
+                yield {name: made[name] for name in names}
+        if given != count or not given:
+            raise DataError(
+                f"{self.section} of {self.model}{self.key and f', {self.key}'} gave "
+                f"{' and '.join(map(repr, names))} for {given} of {count} shards; it gave "
+                f"{', '.join(self.names()) or 'nothing'}"
+            )
 
     def names(self) -> list[str]:
         """List what there is, as the first shard has it."""

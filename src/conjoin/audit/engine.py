@@ -7,12 +7,11 @@ lacks, or a task that fails, is said in the section that it concerns, and the ot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
-import torch
 from torch import Tensor
 
 from conjoin.audit.choice import FIRST, choose, explained
@@ -23,7 +22,7 @@ from conjoin.audit.rows import shown_rows, write_rows, write_tensors
 from conjoin.audit.section import Chapter, Over, Records, Tensors
 from conjoin.audit.store import Store, write_text
 from conjoin.audit.subject import Subject
-from conjoin.audit.task import Failed, Outcome, Placed, Shard, finished, sharded
+from conjoin.audit.task import Begun, Failed, Outcome, Placed, Shard, finished, sharded, split
 from conjoin.core import run as core
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Event, Observer
@@ -58,8 +57,8 @@ class Audit:
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
     _broken: dict[str, Failed] = field(default_factory=dict)
+    _under_way: dict[str, Placed] = field(default_factory=dict)  # the oldest first
     _weight: list[float] = field(default_factory=lambda: [0.0, 0.0])  # done, and in all
-    _ahead: dict[str, str] = field(default_factory=dict)  # what is not done yet, in order, in words
 
     def carry_out(self, executor: Executor) -> None:
         """Let the executor perform the tasks of every section.
@@ -71,10 +70,10 @@ class Audit:
         """
         before = [subject.weights for subject in self.subjects]
         if FIRST not in (chapter.name for chapter in self.chapters):
-            self.chosen = choose(self.data, [], [], self.plan.shown, self.plan.seed)
+            self.chosen = choose(self.data, [], self.plan.shown, self.plan.seed)
         with closing(executor.run(self._levels(), self.store)) as outcomes:
-            for outcome in outcomes:
-                self._take(outcome)
+            for told in outcomes:
+                self._take(told)
         for subject, weights in zip(self.subjects, before, strict=True):
             if subject.weights != weights:
                 raise ModelError(
@@ -90,15 +89,15 @@ class Audit:
             placed = [task for chapter in level for task in self._placed(chapter)]
             placed.sort(key=lambda p: -p.task.weight)
             # Which examples are shown is not known before the choice; how much there is to do is.
-            ahead = [t for later in grouped[place + 1 :] for c in later for t in self._placed(c)]
-            ahead.sort(key=lambda p: -p.task.weight)
+            ahead = _weight(
+                t for later in grouped[place + 1 :] for c in later for t in self._placed(c)
+            )
             weight = _weight(placed)
             for _ in range(ATTEMPTS):
                 todo = self._missing(placed)
                 if not todo:
                     break
-                self._weight = [before + weight - _weight(todo), before + weight + _weight(ahead)]
-                self._ahead = {p.name: p.words for p in (*todo, *ahead)}
+                self._weight = [before + weight - _weight(todo), before + weight + ahead]
                 yield todo
             before += weight
             for lost in self._missing(placed):
@@ -118,19 +117,22 @@ class Audit:
             if p.name not in self._broken and not (p.name in there and finished(p, self.store))
         ]
 
-    def _take(self, outcome: Outcome) -> None:
-        placed = outcome.placed
-        if isinstance(outcome, Failed):
-            if isinstance(outcome.error, SoundnessError):
-                raise outcome.error
-            self._broken[placed.name] = outcome
-        self._weight[0] += placed.task.weight
-        self._ahead.pop(placed.name, None)
+    def _take(self, told: Begun | Outcome) -> None:
+        placed = told.placed
+        if isinstance(told, Begun):
+            self._under_way.setdefault(placed.name, placed)
+        else:
+            self._under_way.pop(placed.name, None)
+            self._weight[0] += placed.task.weight
+        if isinstance(told, Failed):
+            if isinstance(told.error, SoundnessError):
+                raise told.error
+            self._broken[placed.name] = told
         if self.observe is not None:
             done, total = self._weight
             share = int(STEPS * min(done / total, 1.0) + 1e-6)  # the whole of it only at the end
-            # What is waited for is said, not what is done: a slow task is the one that is named.
-            self.observe(Event(next(iter(self._ahead.values()), placed.words), share, STEPS))
+            oldest = next(iter(self._under_way.values()), placed)
+            self.observe(Event(oldest.words, share, STEPS))
 
     def _placed(self, chapter: Chapter) -> Iterator[Placed]:
         shards = list(self._shards(chapter))
@@ -149,10 +151,10 @@ class Audit:
                 for task in tasks:
                     yield Placed(task, chapter.name, subject.name, shard, self.plan.threads)
 
-    def _rows(self, chapter: Chapter) -> Tensor:
+    def _rows(self, chapter: Chapter) -> Sequence[int]:
         """Return the positions that a section's tasks run over, in order."""
         if chapter.over is Over.ALL:
-            return torch.arange(len(self.data))
+            return range(len(self.data))
         return explained(self.data, self.chosen, self.plan.scored, self.plan.seed)
 
     def _shards(self, chapter: Chapter) -> Iterator[Shard]:
@@ -164,8 +166,8 @@ class Audit:
             return
         broken = {(f.placed.section, f.placed.model) for f in self._broken.values()}
         told = [self.columns(FIRST, s.name) for s in self.subjects if (FIRST, s.name) not in broken]
-        margins, nearness = ([c[name] for c in told] for name in ("margin", "nearness"))
-        self.chosen = choose(self.data, margins, nearness, self.plan.shown, self.plan.seed)
+        answers = [c.each("margin", "nearness") for c in told if not c.lacking()]
+        self.chosen = choose(self.data, answers, self.plan.shown, self.plan.seed)
 
     def _tell_failures(self) -> None:
         """Say of each section and model how many tasks failed, and why the first did."""
@@ -224,7 +226,7 @@ class Audit:
         every = {}
         for chapter in self.chapters:
             told = [self.columns(chapter.name, subject.name) for subject in self.subjects]
-            shards = self._rows(chapter).split(self.plan.shard)
+            shards = split(self._rows(chapter), self.plan.shard)
             write_rows(self.store, chapter, told, self.data, shards)
             found: dict[tuple[str, str, str], dict[int, Tensor]] = {}
             for columns in told:
@@ -235,7 +237,7 @@ class Audit:
         return every
 
 
-def _weight(placed: Sequence[Placed]) -> float:
+def _weight(placed: Iterable[Placed]) -> float:
     return sum(p.task.weight for p in placed)
 
 

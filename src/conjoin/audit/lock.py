@@ -1,7 +1,12 @@
-"""One audit at a time in a folder: a lock that says who holds it, and ends with its holder.
+"""One audit at a time in a place: a lock that says who holds it.
 
-The lock is the operating system's (``flock``), so a killed holder leaves none behind; the words in
-the file only tell others whom to ask.
+In a folder the lock is the operating system's (``flock``), so a killed holder leaves none behind; the
+words in the file only tell others whom to ask. Elsewhere (object stores know no locks) the file itself
+is the lock. A holder that is killed leaves it: the next run on the same machine sees that its process
+has ended and takes it over, others are told how to remove it. It is a guard against mistakes and *no*
+mutual exclusion: of two runs that begin within the same moment both may go on. They then write equal
+files; what either of them writes aside may be swept away by the other, which then fails and is begun
+again.
 """
 
 from __future__ import annotations
@@ -16,8 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
-from conjoin.audit.store import Local, Store
+from conjoin.audit.store import Local, Store, write_text
 from conjoin.errors import PlanError
 
 try:
@@ -30,12 +36,16 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(store: Store) -> Iterator[None]:
-    """Hold a folder within; a store that is no folder has no lock.
+    """Hold a place within; on a system without locks a folder has none.
 
     Raises:
         PlanError: If another run holds it, saying which.
     """
-    if not isinstance(store, Local) or fcntl is None:
+    if not isinstance(store, Local):
+        with _marked(store):
+            yield
+        return
+    if fcntl is None:
         yield
         return
     store.root.mkdir(parents=True, exist_ok=True)
@@ -50,6 +60,39 @@ def locked(store: Store) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def _marked(store: Store) -> Iterator[None]:
+    """Hold a place by a file in it."""
+    if store.has(LOCK) and not _ended(store.read(LOCK)):
+        raise PlanError(
+            f"{store.url} is in use{_said(store.read(LOCK))}; wait for that run, end it, or give "
+            f"another place. If it was killed, remove {store.url.rstrip('/')}/{LOCK}"
+        )
+    own = json.dumps({**_holder(), "run": uuid4().hex})
+    write_text(store, LOCK, own)
+    if store.read(LOCK) != own.encode():  # another one wrote it in between, and goes on
+        raise PlanError(f"{store.url} is in use{_said(store.read(LOCK))}; give another place")
+    try:
+        yield
+    finally:
+        if store.has(LOCK) and store.read(LOCK) == own.encode():
+            store.remove(LOCK)
+
+
+def _ended(content: bytes) -> bool:
+    """Tell whether the holder was a process of this machine that is gone."""
+    try:
+        told = json.loads(content)
+        if fcntl is None or told["host"] != socket.gethostname():
+            return False  # without locks there is no harmless signal either
+        os.kill(told["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return False
+
+
 def _taken(path: Path) -> int:
     """Open and lock the file; again if the last holder removed it in between."""
     while True:
@@ -59,7 +102,7 @@ def _taken(path: Path) -> int:
             if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
         except BlockingIOError as error:
-            said = _said(path)
+            said = _said(_content(path))
             os.close(handle)
             raise PlanError(
                 f"{path.parent} is in use{said}; wait for that run, end it, or give another folder"
@@ -87,14 +130,21 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _said(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _said(content: bytes) -> str:
+    try:
+        told = json.loads(content)
         return (
             f" by process {told['pid']} of {told['user']} on {told['host']} since {told['since']}"
             f" ({told['command']})"
         )
-    except (OSError, ValueError, KeyError, TypeError):  # it is just being written
+    except (ValueError, KeyError, TypeError):  # it is just being written
         return " by another run"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import torch
 
@@ -25,8 +26,10 @@ from conjoin.core import run as core
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Observer
 from conjoin.core.random import Streams
-from conjoin.data.stored import Stored
+from conjoin.data.stored import LARGE, Stored
 from conjoin.errors import DataError
+
+LOOKED_AT = 1 << 14  # rows of a large table, for what is typical of its columns
 
 
 @contextmanager
@@ -105,14 +108,23 @@ def _written(work: Audit, available: int, start: float) -> AuditResult:
 def draw(data: Dataset, limit: int, seed: int) -> Dataset:
     """Draw ``limit`` examples without replacement, in the order of the data; all if 0.
 
-    Columns of a table learn what is typical of them in all of it.
+    What is drawn from data that is read by position is held if it is not large. Columns of a table learn
+    what is typical of them, in all of it, or in evenly spaced rows if it is read by position.
     """
-    data = data.with_typical()
+    data = _typical(data)
     if not limit or limit >= len(data):
         return data
     chance = Streams.of(seed, data.positions).fold("drawn").uniform(1, dtype=torch.float64)[:, 0]
     rows = chance.argsort()[:limit].sort().values
-    return data.kept(rows) if isinstance(data, Stored) else data.select(rows)
+    large = isinstance(data, Stored) and data.x[:1].nbytes * limit > LARGE
+    return data.kept(rows) if isinstance(data, Stored) and large else data.select(rows)
+
+
+def _typical(data: Dataset) -> Dataset:
+    if not isinstance(data, Stored) or not data.features:
+        return data.with_typical()
+    rows = torch.linspace(0, len(data) - 1, min(len(data), LOOKED_AT)).long()
+    return replace(data, features=data.select(rows).with_typical().features)
 
 
 def page_again(store: Store, chapters: Sequence[Chapter]) -> str:
@@ -129,7 +141,9 @@ def page_again(store: Store, chapters: Sequence[Chapter]) -> str:
         raise DataError(
             f"{plan.data} is not what it was when {store.url} was made; its pictures are missing"
         )
-    places = {int(index): place for place, index in enumerate(data.positions)}
+    wanted = torch.tensor([example.index for example in run.examples], dtype=torch.int64)
+    found = torch.isin(data.positions, wanted).nonzero()[:, 0]
+    places = {int(data.positions[place]): int(place) for place in found}
     shown = {places[example.index]: example.chosen_for for example in run.examples}
     records, tensors = {}, {}
     for chapter in chapters:

@@ -25,7 +25,7 @@ GROUP = 10_000  # rows that are written at once, or those of one shard if they a
 
 INDEX = "index of "
 
-Shards = Sequence[Tensor]  # positions in the data, by the number of the shard
+Shards = Sequence[Sequence[int]]  # positions in the data, by the number of the shard
 Derived = Callable[[Mapping[str, Tensor]], Mapping[str, Sequence[object]]]  # of a shard's columns
 
 
@@ -77,7 +77,7 @@ def _tables(
 ) -> Iterator[pa.Table]:
     add = chapter.rows(columns, data)
     for number, made in columns.parts():
-        rows = shards[number].tolist()
+        rows = shards[number]
         found: dict[str, Any] = {n: v.numpy() for n, v in made.items() if v.ndim == 1}
         if found:
             names = {
@@ -96,7 +96,7 @@ def shown_rows(
     shown = frozenset(chosen)
     for key in columns.task_keys():
         for number, made in columns.at(key).parts():
-            places = [i for i in shards[number].tolist() if i in shown]
+            places = [i for i in shards[number] if i in shown]
             for name, value in made.items():
                 if value.ndim > 1:
                     found.setdefault((name, key), {}).update(zip(places, value, strict=True))

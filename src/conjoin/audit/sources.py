@@ -38,6 +38,7 @@ from conjoin.data import (
 )
 from conjoin.data.files import IMAGE_SUFFIXES, from_arrays
 from conjoin.data.sounds import WAVES
+from conjoin.data.stored import stored, where_large
 from conjoin.data.tables import header
 from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
@@ -128,11 +129,11 @@ def load_data(text: str) -> Dataset:
     if path.is_dir():
         return _folder(path)
     if path.suffix == ".npz":
-        return npz(path)
+        return where_large(path) or npz(path)
     raise DataError(
-        f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files or of one "
-        "sub-folder of images or of wave files per class, a .npz with x and y, a table (.csv, .tsv, "
-        ".parquet; file.csv?label=COLUMN), or module:callable"
+        f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files, of x.npy and "
+        "y.npy or of one sub-folder of images or of wave files per class, a .npz with x and y, a table "
+        "(.csv, .tsv, .parquet; file.csv?label=COLUMN), or module:callable"
     )
 
 
@@ -152,7 +153,7 @@ def _table(text: str) -> Dataset:
     where, asked, _ = text.partition("?")
     path = Path(where)
     if not TABLES[_kind(where)] and "x" in header(path) and not asked:
-        return parquet(path)  # its inputs are lists
+        return where_large(path) or parquet(path)  # its inputs are lists
     bound = bind(partial(_columns, path), where, text, DataError)
     made: Dataset = partial(_columns, path)(*bound.args, **bound.kwargs)
     return made
@@ -207,6 +208,8 @@ def _folder(path: Path) -> Dataset:
     Raises:
         DataError: If it holds images and sounds, or cannot be read.
     """
+    if (path / "x.npy").is_file():
+        return stored(path)
     if any(path.glob("*-images*idx3*")):
         return idx_folder(path)
     files = sorted(path.glob("[!.]*/[!.]*"), reverse=True)
@@ -220,7 +223,7 @@ def _folder(path: Path) -> Dataset:
             f"{path} holds sounds ({sound.relative_to(path)}) and images "
             f"({picture.relative_to(path)}); a network takes one of them: give each a folder of its own"
         )
-    return sound_folder(path) if sound else image_folder(path)
+    return sound_folder(path) if sound else where_large(path) or image_folder(path)
 
 
 def _as_dataset(made: object, origin: str) -> Dataset:

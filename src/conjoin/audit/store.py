@@ -134,8 +134,7 @@ class Remote:
     """A place that fsspec reaches: ``s3://bucket/run``, ``memory://run``.
 
     A file system whose writes are not whole by themselves is written aside and moved; nothing is
-    asked of it beyond open, move, find and remove. There is no lock: who writes to one place from two
-    machines gets equal files twice.
+    asked of it beyond open, move, find and remove.
     """
 
     root: str

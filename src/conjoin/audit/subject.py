@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 import torch
 
@@ -13,7 +14,6 @@ from conjoin.core.run import Run, predict
 from conjoin.errors import ConjoinError, DataError, ModelError, PlanError
 
 SOME = 16  # examples that a model is asked for in several ways
-MANY = 4096  # examples that are looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,9 @@ def check_data(data: Dataset, bounds: tuple[float, float]) -> None:
         _check_columns(data)
     if data.features or not data.x.dtype.is_floating_point:
         return
-    ends = [part.aminmax() for part in (data.x[i : i + MANY] for i in range(0, len(data), MANY))]
-    low, high = min(float(e.min) for e in ends), max(float(e.max) for e in ends)
+    low, high = map(float, data.x.aminmax())
+    if isnan(low) or isnan(high):  # which no comparison finds
+        raise DataError("inputs hold NaN; remove or impute the examples that have one")
     slack = 1e-6 * max(1.0, bounds[1] - bounds[0])
     if low < bounds[0] - slack or high > bounds[1] + slack:
         hint = "; divide by 255" if high > 1.5 and bounds[1] == 1 else ", or set bounds in the plan"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,7 +40,7 @@ class Part:
     """Some rows of data, read when they are asked for."""
 
     whole: Dataset
-    rows: Tensor
+    rows: Sequence[int]  # a range where it can be: it weighs nothing, here and on its way
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,7 +48,7 @@ class Part:
     @property
     def positions(self) -> Tensor:
         """Of the examples, in the data that they came from."""
-        return self.whole.positions[self.rows]
+        return self.whole.positions[torch.tensor(self.rows)]
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         """Travel as positions where the data can be read again, else as the examples."""
@@ -141,6 +141,13 @@ class Placed:
         """Say it in a line of progress."""
         key = f", {self.task.key}" if self.task.key else ""
         return f"{self.section} of {self.model}{key}, shard {self.shard.number + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A task is under way, or handed to whoever will do it."""
+
+    placed: Placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +289,22 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def split(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Split positions into parts of ``size``, the last of them perhaps smaller."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+
 def sharded(
-    data: Dataset, rows: Tensor, size: int, shown: frozenset[int], run: Run
+    data: Dataset, rows: Sequence[int], size: int, shown: frozenset[int], run: Run
 ) -> Iterator[Shard]:
     """Split examples ``rows`` of the data into shards of ``size``; none of no examples."""
-    for number, part in enumerate(rows.split(size) if len(rows) else ()):
-        places = tuple(i for i, row in enumerate(part.tolist()) if row in shown)
+    for number, part in enumerate(split(rows, size)):
+        places = tuple(i for i, row in enumerate(part) if row in shown)
         yield Shard(number, Part(data, part), places, run)
 
 
 __all__ = [
+    "Begun",
     "Done",
     "Failed",
     "Made",
@@ -306,6 +319,7 @@ __all__ = [
     "quoted",
     "read",
     "sharded",
+    "split",
     "threads",
     "unquoted",
 ]

@@ -27,6 +27,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Observer
 from conjoin.core.result import Evidence, EvidenceClass, replace_file
 from conjoin.core.run import Run, attack, attribute, certify
+from conjoin.data.stored import Stored
 from conjoin.errors import CapabilityError
 
 
@@ -53,6 +54,8 @@ def perform(
         ConjoinError: If plan, models or data cannot be used.
     """
     data = draw(load_data(plan.data), plan.limit, plan.seed)
+    if isinstance(data, Stored):
+        data = data.held()  # what an act writes is as large
     subjects = unique([load_subject(text) for text in plan.models])
     plan = plan.on(data)
     check_data(data, plan.bounds)

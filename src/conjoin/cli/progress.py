@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,19 +49,58 @@ def _bar() -> Iterator[Observer]:
 
 @contextmanager
 def _lines() -> Iterator[Observer]:
-    start, last = time.monotonic(), -QUIET_SECONDS  # the first is shown
+    lines, ended = Lines(_say), threading.Event()
 
-    def observe(event: Event) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < QUIET_SECONDS and event.done < event.total:
-            return
-        last = now
-        share = event.done / event.total
-        left = (now - start) * (1 - share) / share if share else 0.0
-        ahead = f", about {left:.0f} s left" if event.done < event.total else ", done"
-        line = f"{share:4.0%} {event.act}{ahead}\n"
-        sys.stderr.write(line)
-        sys.stderr.flush()
+    def look() -> None:
+        while not ended.wait(1.0):
+            lines.look()
 
-    yield observe
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield lines.hear
+    finally:
+        ended.set()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line)
+    sys.stderr.flush()
+
+
+class Lines:
+    """Plain lines, one in ten seconds: what is done, and what has been under way longest.
+
+    Also where nothing is heard for so long: then the line says again what takes the time.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.say, self.clock = say, clock
+        self.start = self.last = self.since = clock()
+        self.event: Event | None = None
+
+    def hear(self, event: Event) -> None:
+        """Take an event; say it if it is time, or the last."""
+        if self.event is None or event.act != self.event.act:
+            self.since = self.clock()
+        self.event = event
+        if event.done >= event.total:
+            self._say(event)
+        else:
+            self.look()
+
+    def look(self) -> None:
+        """Say the event that was heard last if it is time."""
+        if self.event is not None and self.clock() - self.last >= QUIET_SECONDS:
+            self._say(self.event)
+
+    def _say(self, event: Event) -> None:
+        now = self.last = self.clock()
+        share, under_way = event.done / event.total, now - self.since
+        line = f"{share:4.0%} {event.act}"
+        if under_way >= QUIET_SECONDS:
+            line += f", for {under_way:.0f} s"
+        if share:
+            line += f", about {(now - self.start) * (1 - share) / share:.0f} s left"
+        self.say(line + "\n")

@@ -114,7 +114,7 @@ class Dataset:
             )
         if len(set(self.ids)) != len(self.ids):
             raise DataError("ids must be unique: each names one example in every result")
-        _check_beside(self)
+        check_beside(self)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -303,7 +303,12 @@ def _check_index(index: object) -> None:
         raise DataError(f"indices are {describe(index)}; expected 64-bit integers, one per example")
 
 
-def _check_beside(data: Dataset) -> None:
+def check_beside(data: Dataset) -> None:
+    """Refuse regions, context and features that do not fit the inputs.
+
+    Raises:
+        DataError: By what does not fit.
+    """
     one, count = tuple(data.x.shape[1:]), len(data)
     for name, mask in data.regions.items():
         if _tensor(mask, f"the flags of region {name!r}").dtype != torch.bool or tuple(

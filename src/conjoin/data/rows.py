@@ -78,15 +78,13 @@ class Npy:
         with self.path.open("rb", buffering=0) as file:
             for run in runs:
                 file.seek(self.start + int(positions[run[0]]) * size)
-                part = np.empty((len(run), *self.shape[1:]), self.dtype)
-                view = part.reshape(-1).view(np.uint8).data
+                view = out[run[0] : run[-1] + 1].reshape(-1).view(np.uint8).data
                 got = 0
                 while got < len(view):
                     count = file.readinto(view[got:])
                     if not count:
                         raise DataError(f"{self.path} ends early; copy it again")
                     got += count
-                out[run] = part
         return out
 
 
@@ -135,7 +133,8 @@ def inputs_of(table: Any, names: Sequence[str]) -> np.ndarray:
 class Images:
     """Image files of one size; each is opened when it is asked for."""
 
-    paths: tuple[str, ...]
+    folder: Path
+    names: Sequence[str]  # below the folder
     mode: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any] = SINGLE
@@ -146,12 +145,11 @@ class Images:
 
         out = np.empty((len(positions), *self.shape[1:]), self.dtype)
         for row, position in enumerate(positions):
-            with Image.open(self.paths[position]) as picture:
+            path = self.folder / self.names[int(position)]
+            with Image.open(path) as picture:
                 pixels = np.asarray(picture.convert(self.mode), np.float32) / 255
             if pixels.shape[:2] != self.shape[2:]:
-                raise DataError(
-                    f"{self.paths[position]} has another size than the others; resize it"
-                )
+                raise DataError(f"{path} has another size than the others; resize it")
             out[row] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         return out
 

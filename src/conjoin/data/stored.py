@@ -2,17 +2,19 @@
 
 ``stored(path)`` gives a :class:`Stored` for a ``.npz`` that is not compressed, a folder with ``x.npy``
 and ``y.npy``, a Parquet file or a folder of images. It is what the loaders of the same files give,
-example for example and digest for digest, but holds labels and positions only, however many examples
-there are.
+example for example and digest for digest, but holds only what it must of each: label, position, and a
+name where the data give one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conjoin.core.dataset import Dataset
+from conjoin.core.dataset import Dataset, Feature, check_beside
 from conjoin.data.files import IMAGE_SUFFIXES
 from conjoin.data.rows import Images, Npy, Rows, Table, inputs_of
 from conjoin.errors import DataError
 
-PIECE = 1 << 24  # bytes of inputs that are looked at together
+LARGE = 1 << 28  # bytes of inputs that need not all be held
+PIECE = 1 << 22  # bytes of inputs that are looked at together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +61,18 @@ class Lazy:
     def __len__(self) -> int:
         return len(self.chosen)
 
+    def aminmax(self) -> tuple[Tensor, Tensor]:
+        """Return the least and the largest value; reads all, by pieces."""
+        ends = [torch.stack(part.aminmax()) for part in self.pieces()]
+        every = torch.stack(ends)  # a NaN in one is a NaN in all
+        return every[:, 0].amin(), every[:, 1].amax()
+
+    def pieces(self) -> Iterator[Tensor]:
+        """Read all, some rows at a time."""
+        step = max(1, PIECE // max(1, self[:1].nbytes))
+        for first in range(0, len(self), step):
+            yield self[first : first + step]
+
     def __getitem__(self, at: Any) -> Tensor:
         """Read rows."""
         positions = self.chosen[at]
@@ -88,11 +103,40 @@ class Numbers(Sequence[str]):
         return str(int(self.positions[at]))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Names(Sequence[str]):
+    """Names that lie side by side in memory, each made a word when it is asked for."""
+
+    column: Any  # of pyarrow
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Names:
+        """Hold words."""
+        import pyarrow as pa
+
+        return cls(pa.array(words, pa.large_string()))
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
+        """Read one, or several."""
+        if isinstance(at, slice):
+            return tuple(self.column[at].to_pylist())
+        word: str = self.column[at].as_py()
+        return word
+
+
 @dataclass(frozen=True, eq=False)
 class Stored(Dataset):
     """Labelled examples whose inputs stay where they are stored.
 
-    Drivers and audits take it as any :class:`Dataset`; ``select`` reads the rows that it is asked for.
+    An audit reads it task by task, ``predict`` batch by batch. Drivers that return as much as they are
+    given (``conjoin.attack``, ``attribute``, ...) read all of it first.
     """
 
     x: Any  # indexed as a tensor is, and a tensor then
@@ -109,6 +153,9 @@ class Stored(Dataset):
             object.__setattr__(self, "index", torch.arange(len(self.y)))
         if not self.ids:
             object.__setattr__(self, "ids", Numbers(self.positions))
+        if len(self.ids) != len(self.y):
+            raise DataError(f"{len(self.y)} labels came with {len(self.ids)} ids; give one each")
+        check_beside(self)
 
     def select(self, rows: Tensor | Sequence[int]) -> Dataset:
         """Read the examples at these positions.
@@ -124,14 +171,20 @@ class Stored(Dataset):
             ids=tuple(self.ids[i] for i in chosen.tolist()),
             classes=self.classes,
             name=self.name,
+            regions=_of(self.regions, chosen, len(self.x.shape)),
+            features=self.features,
         )
+
+    def held(self) -> Dataset:
+        """Read all."""
+        return self.select(range(len(self)))
 
     def kept(self, rows: Tensor | Sequence[int]) -> Stored:
         """Keep the examples at these positions, without reading them."""
         chosen = _positions(rows, len(self))
         lazy: Any = self.x
         ids: Any = (
-            () if isinstance(self.ids, Numbers) else tuple(self.ids[i] for i in chosen.tolist())
+            () if isinstance(self.ids, Numbers) else Names.of(self.ids[i] for i in chosen.tolist())
         )
         return replace(
             self,
@@ -139,19 +192,23 @@ class Stored(Dataset):
             y=self.y[chosen],
             index=self.positions[chosen],
             ids=ids,
+            regions=_of(self.regions, chosen, len(self.x.shape)),
         )
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of inputs and labels, the same as of the data in memory; reads all, by pieces."""
         digest = hashlib.sha256()
-        step = max(1, PIECE // max(1, self.x[:1].nbytes))
         digest.update(str(("x", tuple(self.x.shape), self.x.dtype)).encode())
-        for first in range(0, len(self), step):
-            digest.update(self.x[first : first + step].contiguous().numpy().data)
+        for part in self.x.pieces():
+            digest.update(part.contiguous().numpy().data)
         digest.update(str(("y", tuple(self.y.shape), self.y.dtype)).encode())
         digest.update(self.y.contiguous().numpy().data)
         return digest.hexdigest()
+
+
+def _of(regions: Mapping[str, Tensor], chosen: Tensor, axes: int) -> dict[str, Tensor]:
+    return {name: mask[chosen] if mask.ndim == axes else mask for name, mask in regions.items()}
 
 
 def _positions(rows: Tensor | Sequence[int], count: int) -> Tensor:
@@ -165,18 +222,28 @@ def _positions(rows: Tensor | Sequence[int], count: int) -> Tensor:
     return chosen
 
 
-def stored(path: Path | str) -> Stored:
+def stored(
+    path: Path | str,
+    *,
+    regions: Mapping[str, Tensor] | None = None,
+    features: tuple[Feature, ...] = (),
+) -> Stored:
     """Open data without reading its inputs.
 
     Args:
         path: A ``.npz`` with ``x`` and ``y`` that is not compressed (``np.savez``), a folder with
             ``x.npy`` and ``y.npy``, a Parquet file with ``label``, or a folder with one sub-folder of
-            images per class.
+            images per class. Of a Parquet file a row group is read at a time: write small ones.
+        regions, features: As those of a :class:`Dataset`; masks are held.
 
     Raises:
-        DataError: If it is none of these, or cannot be read by position.
+        DataError: If it is none of these, or cannot be read by position, or what comes beside it does
+            not fit.
     """
-    path = Path(path)
+    return replace(_opened(Path(path)), regions=dict(regions or {}), features=features)
+
+
+def _opened(path: Path) -> Stored:
     if path.is_dir():
         return _arrays(path) if (path / "x.npy").is_file() else _images(path)
     if not path.is_file():
@@ -196,9 +263,11 @@ def _made(rows: Rows, y: np.ndarray, name: str, **more: Any) -> Stored:
             f"inputs of {name} have dtype {rows.dtype}; expected floating point in the model's input "
             "units (divide 8-bit images by 255 for a model that wants 0..1)"
         )
-    lazy: Any = Lazy(rows, torch.arange(rows.shape[0]))
-    beside: Any = {"regions": {}, "context": {}}  # plain ones, which can be pickled
-    return Stored(lazy, torch.from_numpy(y.astype(np.int64)), name=name, **beside, **more)
+    index = torch.arange(rows.shape[0])
+    lazy: Any = Lazy(rows, index)  # one tensor serves both
+    beside: Any = {"index": index, "regions": {}, "context": {}}  # plain ones, which can be pickled
+    labels = torch.from_numpy(np.require(y, np.int64, "W"))
+    return Stored(lazy, labels, name=name, **beside, **more)
 
 
 def _arrays(folder: Path) -> Stored:
@@ -224,7 +293,11 @@ def _archive(path: Path) -> Stored:
         start = found["x"].header_offset + 30 + int(lengths.sum())
         with np.load(path, allow_pickle=False) as archive:
             y = archive["y"]
-            words = {k: tuple(map(str, archive[k])) for k in ("ids", "classes") if k in found}
+            words: dict[str, Any] = {}
+            if "ids" in found:
+                words["ids"] = _distinct(Names.of(map(str, archive["ids"])))
+            if "classes" in found:
+                words["classes"] = tuple(map(str, archive["classes"]))
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -248,44 +321,67 @@ def _table(path: Path) -> Stored:
     starts = tuple(np.cumsum([0, *sizes]).tolist())
     first = inputs_of(next(file.iter_batches(1, columns=list(inputs))), inputs)
     labels = file.read(["label"])["label"].to_numpy()
-    ids = tuple(map(str, file.read(["id"])["id"].to_pylist())) if "id" in names else ()
-    return _made(
-        Table(path, inputs, starts, (starts[-1], *first.shape[1:])), labels, path.stem, ids=ids
-    )
+    words: dict[str, Any] = {}
+    if "id" in names:
+        pieces = file.iter_batches(PIECE >> 9, columns=["id"])
+        told = chain.from_iterable(map(str, piece["id"].to_pylist()) for piece in pieces)
+        words["ids"] = _distinct(Names.of(told))
+    rows = Table(path, inputs, starts, (starts[-1], *first.shape[1:]))
+    return _made(rows, labels, path.stem, **words)
+
+
+def _distinct(names: Names) -> Names:
+    if len(names.column.unique()) != len(names):
+        raise DataError("ids must be unique: each names one example in every result")
+    return names
 
 
 def _images(folder: Path) -> Stored:
-    from PIL import Image, UnidentifiedImageError
-
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    found = [
-        (label, file)
-        for label, name in enumerate(classes)
-        for file in sorted((folder / name).iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not found:
+    grey, sizes, counts = True, set[tuple[int, int]](), list[int]()
+
+    def seen() -> Iterator[str]:
+        nonlocal grey
+        for name in classes:
+            counts.append(0)
+            for file in sorted(os.listdir(folder / name)):
+                if Path(file).suffix.lower() in IMAGE_SUFFIXES:
+                    mode, size = _header(folder / name / file)
+                    grey &= mode in ("1", "L")
+                    sizes.add(size)
+                    counts[-1] += 1
+                    yield f"{name}/{file}"
+
+    names = Names.of(seen())
+    if not len(names):
         raise DataError(f"{folder} has no images; expected one sub-folder of images per class")
-    grey, sizes = True, set()
-    for _, file in found:  # headers only: no pixel is read
-        try:
-            with Image.open(file) as picture:
-                grey &= picture.mode in ("1", "L")
-                sizes.add(picture.size)
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{file} is no readable image: {error}") from error
     if len(sizes) > 1:
         raise DataError(f"images in {folder} differ in size, e.g. {sorted(sizes)[:3]}; resize them")
     ((width, height),) = sizes
-    shape = (len(found), 1 if grey else 3, height, width)
-    rows = Images(tuple(str(file) for _, file in found), "L" if grey else "RGB", shape)
-    return _made(
-        rows,
-        np.array([label for label, _ in found]),
-        folder.name,
-        ids=tuple(file.relative_to(folder).as_posix() for _, file in found),
-        classes=tuple(classes),
-    )
+    shape = (len(names), 1 if grey else 3, height, width)
+    rows = Images(folder, names, "L" if grey else "RGB", shape)
+    labels = np.repeat(np.arange(len(classes)), counts)
+    return _made(rows, labels, folder.name, ids=names, classes=tuple(classes))
 
 
-__all__ = ["Stored", "stored"]
+def _header(file: Path) -> tuple[str, tuple[int, int]]:
+    """Read mode and size of an image, and no pixel."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            return picture.mode, picture.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"{file} is no readable image: {error}") from error
+
+
+def where_large(path: Path | str) -> Stored | None:
+    """Open data by position if their inputs are large (``LARGE``) and can be read so."""
+    try:
+        found = stored(path)
+    except DataError:  # whoever reads the whole of it says why, or can read it
+        return None
+    return found if found.x[:1].nbytes * len(found) > LARGE else None
+
+
+__all__ = ["LARGE", "Stored", "stored", "where_large"]

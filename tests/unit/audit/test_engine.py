@@ -15,7 +15,7 @@ from conjoin.audit import AuditResult, Here, audit
 from conjoin.audit.engine import levels
 from conjoin.audit.section import Chapter
 from conjoin.audit.store import Store
-from conjoin.audit.task import Outcome, Placed
+from conjoin.audit.task import Begun, Done, Outcome, Placed
 from conjoin.core.protocols import Event
 from conjoin.errors import DataError, ModelError, PlanError
 from conjoin.models.torch import TorchModel
@@ -34,8 +34,11 @@ class Counting(Here):
 
     def run(
         self, given: Iterable[Sequence[Placed]], store: Store, /
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Begun | Outcome, None, None]:
         for outcome in super().run(given, store):
+            if isinstance(outcome, Begun):
+                yield outcome
+                continue
             self.told[0] += 1  # type: ignore[attr-defined]
             if self.after is not None:  # type: ignore[attr-defined]
                 self.after(outcome)  # type: ignore[attr-defined]
@@ -200,11 +203,32 @@ def test_a_model_that_changes_meanwhile_is_found_out(tmp_path: Path) -> None:
 def test_progress_ends_where_it_should(tmp_path: Path) -> None:
     events: list[Event] = []
     run(tmp_path / "run", observe=events.append)
-    assert len(events) == TASKS
+    assert len(events) == 2 * TASKS
     assert events[-1].done == events[-1].total
     # Each names what comes next, so that a slow task is named while it is slow; the last, itself.
     assert len({event.act for event in events[:-1]}) == TASKS - 1
     assert events[-1].act == events[-2].act
+
+
+class Together(Here):
+    """Begins all tasks of a level, and ends the last of them first."""
+
+    def run(
+        self, given: Iterable[Sequence[Placed]], store: Store, /
+    ) -> Generator[Begun | Outcome, None, None]:
+        for tasks in given:
+            yield from map(Begun, tasks)
+            for outcome in reversed(list(super().run([tasks], store))):
+                if isinstance(outcome, Done):
+                    yield outcome
+
+
+def test_progress_names_the_task_that_is_under_way_longest(tmp_path: Path) -> None:
+    events: list[Event] = []
+    run(tmp_path / "run", Together(), observe=events.append)
+    first = events[: 2 * 5]  # of the level of accuracy
+    assert {e.act for e in first} == {"accuracy of m, shard 1"}
+    assert first[-2].done > first[4].done == 0
 
 
 def test_an_audit_lies_wherever_fsspec_reaches(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.random import Streams
 from conjoin.core.result import Bounds, Claim, Evidence
 from conjoin.core.result import Verdict as Known
-from conjoin.core.run import Run
+from conjoin.core.run import Run, certify
 from conjoin.errors import CapabilityError, SoundnessError
 from conjoin.models.torch import TorchModel
 
@@ -265,6 +265,55 @@ def test_a_prepared_certifier_belongs_to_its_weights() -> None:
     made = best(one, data(), (Interval(),), Linf(0.1))
     assert best(one, data(), (Interval(),), Linf(0.1)) is made, "prepared once"
     assert best(other, data(), (Interval(),), Linf(0.1)) is not made
+
+
+class Alike:
+    """A certifier that does not print all that it is made of."""
+
+    def __init__(self, lower: float) -> None:
+        self.lower = lower
+
+    def __repr__(self) -> str:
+        return "Alike()"
+
+    def __call__(self, model: object, batch: Any, *_: object) -> Bounds:
+        return Bounds(torch.full((len(batch),), self.lower), Claim.SOUND_REAL)
+
+
+KNOWN = TorchModel(Net())
+
+
+def bound(certifier: object, threat: Linf | L2 = Linf(0.1)) -> float:  # noqa: B008 - frozen
+    found = best(KNOWN, data(), (certifier,), threat)  # type: ignore[arg-type]
+    assert found is not None
+    return float(certify(KNOWN, data(), found, threat).lower[0])
+
+
+def test_certifiers_that_look_alike_are_not_mixed() -> None:
+    def function(lower: float) -> Any:
+        def claim(*told: Any) -> Bounds:
+            return Alike(lower)(*told)
+
+        return claim
+
+    assert [bound(Alike(-10.0)), bound(Alike(-20.0))] == [-10.0, -20.0]
+    assert [bound(function(-30.0)), bound(function(-40.0))] == [-30.0, -40.0]
+
+    def made(lower: float) -> type:
+        class Again:  # as a notebook defines a class twice: another one of the same name
+            def __call__(self, model: object, batch: Any, *_: object) -> Bounds:
+                return Alike(lower)(model, batch)
+
+        return Again
+
+    assert [bound(made(-50.0)()), bound(made(-60.0)())] == [-50.0, -60.0]
+
+
+def test_a_prepared_certifier_belongs_to_its_threat() -> None:
+    both = (Interval(), Lipschitz())
+    linf, l2 = (best(KNOWN, data(), both, threat) for threat in (Linf(0.1), L2(0.1)))
+    assert linf is not None and l2 is not None and linf is not l2
+    assert best(KNOWN, data(), (Interval(), Lipschitz()), Linf(0.1)) is linf, "prepared once"
 
 
 class Claims:

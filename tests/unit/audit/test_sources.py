@@ -8,6 +8,7 @@ import wave
 from dataclasses import replace
 from pathlib import Path
 
+import audited
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,14 +18,17 @@ from pyarrow import parquet
 from torch import nn
 
 from conjoin import Linf, certify
+from conjoin.audit import audit
 from conjoin.audit.perform import draw
 from conjoin.audit.sources import load_data, load_subject
-from conjoin.audit.subject import Subject, check_answers, check_fit, unique
+from conjoin.audit.subject import Subject, check_answers, check_data, check_fit, unique
 from conjoin.audit.threats import make_threat
 from conjoin.certification import Interval, Lipschitz
 from conjoin.cli import completion
 from conjoin.core.dataset import Dataset, Feature
 from conjoin.data import Sounds
+from conjoin.data import stored as storage
+from conjoin.data.stored import Stored
 from conjoin.errors import DataError, ModelError, PlanError
 from conjoin.models import zoo
 from conjoin.models.torch import TorchModel
@@ -459,3 +463,69 @@ def test_a_folder_is_read_as_the_sounds_or_the_images_in_it(tmp_path: Path) -> N
         DataError, match=r"sounds \(no/1.WAV\) and images \(yes/cover.png\).* its own"
     ):
         load_data(str(tmp_path / "heard"))
+
+
+def large(folder: Path) -> dict[str, Path]:
+    """Write the same kind of data in every form that can be read by position."""
+    draw_ = np.random.default_rng(0)
+    x, y = draw_.random((12, 4)).astype(np.float32), np.arange(12) % 3
+    np.savez(folder / "d.npz", x=x, y=y, ids=np.array([f"n{i}" for i in range(12)]))
+    told = {"label": y, **{f"c{i}": x[:, i] for i in range(4)}}
+    parquet.write_table(pa.table(told), folder / "d.parquet", row_group_size=5)
+    for i in range(12):
+        (folder / "images" / f"k{i % 3}").mkdir(parents=True, exist_ok=True)
+        pixels = draw_.integers(0, 255, (4, 5)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"k{i % 3}" / f"{i}.png")
+    return {name: folder / name for name in ("d.npz", "d.parquet", "images")}
+
+
+@pytest.mark.parametrize("name", ["d.npz", "d.parquet", "images"])
+def test_large_data_are_read_by_position_and_are_the_same(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(large(tmp_path)[name])
+    whole = load_data(path)
+    assert type(whole) is Dataset
+    monkeypatch.setattr(storage, "LARGE", 100)
+    found = load_data(path)
+    assert isinstance(found, Stored)
+    assert (found.digest, list(found.ids), found.classes, found.name) == (
+        whole.digest,
+        list(whole.ids),
+        whole.classes,
+        whole.name,
+    )
+    some, few = draw(whole, 5, 0), draw(found, 5, 0)
+    assert type(few) is Dataset and few.digest == some.digest and few.ids == some.ids, "held"
+
+
+def test_what_cannot_be_read_by_position_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "LARGE", 0)
+    x, y = np.ones((4, 3), np.float32), np.array([0, 1, 2, 0])
+    np.savez_compressed(tmp_path / "d.npz", x=x, y=y)
+    assert type(load_data(str(tmp_path / "d.npz"))) is Dataset
+    np.savez(tmp_path / "d.npz", x=x, y=y - 1)
+    with pytest.raises(DataError, match="labels span -1"):
+        load_data(str(tmp_path / "d.npz"))
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "y.npy", y)
+    x[2, 1] = np.nan
+    np.save(tmp_path / "arrays" / "x.npy", x)
+    found = load_data(str(tmp_path / "arrays"))
+    assert isinstance(found, Stored)
+    with pytest.raises(DataError, match="inputs hold NaN"):
+        check_data(found, (0.0, 1.0))
+
+
+def test_an_audit_of_data_by_position_leaves_the_same_bytes(tmp_path: Path) -> None:
+    data, left = audited.data(), []
+    np.savez(tmp_path / "numbers.npz", x=data.x.numpy(), y=data.y.numpy())
+    for number, some in enumerate((data, storage.stored(tmp_path / "numbers.npz"))):
+        folder = tmp_path / str(number)
+        for limit, where in ((0, folder / "all"), (16, folder / "some")):
+            plan = {**audited.PLAN, "limit": limit}
+            audit({"m": audited.net()}, some, plan, folder=where, sections=audited.SECTIONS)
+        left.append(audited.contents(folder))
+    assert left[0] == left[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,17 @@ import torch
 from PIL import Image
 from pyarrow import parquet as pq
 
-from conjoin.core.dataset import Dataset
+import conjoin
+from conjoin.attacks import PGD
+from conjoin.core.ball import Linf
+from conjoin.core.dataset import Dataset, Feature
 from conjoin.core.run import predict
 from conjoin.data import image_folder, npz, parquet
+from conjoin.data import stored as module
 from conjoin.data.rows import Npy
 from conjoin.data.stored import Stored, stored
 from conjoin.errors import DataError
+from conjoin.models.torch import TorchModel
 
 ROWS = 23
 rng = np.random.default_rng(0)
@@ -99,11 +105,52 @@ def test_only_the_rows_that_are_asked_for_are_read(
 
 
 def test_drivers_take_it_as_any_data(tmp_path: Path) -> None:
-    from conjoin.models.torch import TorchModel
-
     lazy, whole = archive(tmp_path)
     model = TorchModel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 4)))
     assert predict(model, lazy).equal(predict(model, whole))
+
+
+def test_it_is_read_by_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE", 50)  # two rows
+    lazy, whole = archive(tmp_path)
+    assert [len(part) for part in lazy.x.pieces()] == [2] * 11 + [1]
+    assert [end.item() for end in lazy.x.aminmax()] == [end.item() for end in whole.x.aminmax()]
+    assert lazy.digest == whole.digest == lazy.held().digest
+
+
+def test_the_drivers_of_a_caller_take_it(tmp_path: Path) -> None:
+    lazy, whole = archive(tmp_path)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 4))
+    one, other = (conjoin.attack(net, d, PGD(steps=2), Linf(0.1), seed=0) for d in (lazy, whole))
+    assert one.inputs.equal(other.inputs)
+
+
+def test_regions_and_features_come_beside_it(tmp_path: Path) -> None:
+    _, whole = archive(tmp_path)
+    corner, own = torch.zeros(2, 3).bool(), torch.rand(ROWS, 2, 3) > 0.5
+    corner[0, 0] = True
+    lazy = stored(tmp_path / "d.npz", regions={"corner": corner, "own": own})
+    whole = replace(whole, regions={"corner": corner, "own": own})
+    for data in (lazy, pickle.loads(pickle.dumps(lazy))):  # noqa: S301
+        for part in (data.select([4, 2]), data.kept([4, 2]).select([0, 1])):
+            for name in ("corner", "own"):
+                assert part.region(name).equal(whole.select([4, 2]).region(name))
+    with pytest.raises(DataError, match="region 'corner' is"):
+        stored(tmp_path / "d.npz", regions={"corner": corner[0]})
+    np.savez(tmp_path / "t.npz", x=X[:, 0], y=Y)
+    features = tuple(Feature(name) for name in "abc")
+    assert stored(tmp_path / "t.npz", features=features).select([1]).features == features
+    with pytest.raises(DataError, match="2 features were named"):
+        stored(tmp_path / "t.npz", features=features[:2])
+
+
+def test_names_that_are_not_one_each_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y, ids=np.array(["a"] * ROWS))
+    with pytest.raises(DataError, match="ids must be unique"):
+        stored(tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", x=X, y=Y, ids=np.array(list("abc")))
+    with pytest.raises(DataError, match="23 labels came with 3 ids"):
+        stored(tmp_path / "d.npz")
 
 
 def test_what_cannot_be_read_by_position_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from conjoin.audit.executor.here import Here
 from conjoin.audit.executor.pool import Pool
 from conjoin.audit.store import Store
 from conjoin.audit.subject import Subject
-from conjoin.audit.task import Outcome, Placed
+from conjoin.audit.task import Begun, Outcome, Placed
 
 
 @runtime_checkable
@@ -26,10 +26,11 @@ class Executor(Protocol):
 
     def run(
         self, levels: Iterable[Sequence[Placed]], store: Store, /
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Begun | Outcome, None, None]:
         """Perform the tasks of one level after another, with one outcome for each.
 
-        The next level is asked for when all outcomes of the last one have been taken.
+        Whoever says of a task that it is begun lets the progress name what takes long. The next
+        level is asked for when all outcomes of the last one have been taken.
         """
         ...
 

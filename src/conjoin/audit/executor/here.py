@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from conjoin.audit.store import Store
 from conjoin.audit.subject import Subject
-from conjoin.audit.task import Outcome, Placed, perform
+from conjoin.audit.task import Begun, Outcome, Placed, perform
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,11 @@ class Here:
 
     def run(
         self, levels: Iterable[Sequence[Placed]], store: Store, /
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Begun | Outcome, None, None]:
         """Perform the tasks."""
         for tasks in levels:
             for placed in tasks:
+                yield Begun(placed)
                 yield perform(placed, store)
 
 

@@ -25,7 +25,7 @@ from conjoin import errors
 from conjoin.audit.executor.parcel import Shelf, Token
 from conjoin.audit.store import Remote, Store
 from conjoin.audit.subject import Subject
-from conjoin.audit.task import Done, Failed, Outcome, Placed
+from conjoin.audit.task import Begun, Done, Failed, Outcome, Placed
 from conjoin.errors import ConjoinError, ModelError, PlanError
 
 DEATHS = 3  # of one task, then it is given up
@@ -66,7 +66,7 @@ class Pool:
 
     def run(
         self, levels: Iterable[Sequence[Placed]], store: Store, /
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Begun | Outcome, None, None]:
         """Perform the tasks."""
         with _crew(self.workers, store) as crew:
             for tasks in levels:
@@ -115,7 +115,7 @@ class _Crew:
     workers: list[_Worker] = field(default_factory=list)
     stillborn: int = 0
 
-    def perform(self, tasks: Sequence[Placed]) -> Iterator[Outcome]:
+    def perform(self, tasks: Sequence[Placed]) -> Iterator[Begun | Outcome]:
         """Perform tasks; a level is finished before the next is asked for."""
         todo, deaths, left = deque(tasks), Counter[str](), len(tasks)
         while left:
@@ -123,7 +123,9 @@ class _Crew:
                 self.workers.append(_started(self.alive, tasks[0].threads))
             for worker in self.workers:
                 if worker.ready and worker.task is None and todo:
-                    self._give(worker, todo.popleft())
+                    placed = todo.popleft()
+                    self._give(worker, placed)
+                    yield Begun(placed)
             for pipe in wait([w.pipe for w in self.workers]):
                 worker = next(w for w in self.workers if w.pipe is pipe)
                 outcome = self._heard(worker, todo, deaths)

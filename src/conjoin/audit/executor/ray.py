@@ -19,7 +19,7 @@ from conjoin.audit.executor.pool import DEATHS, error_of
 from conjoin.audit.executor.worker import performed
 from conjoin.audit.store import Remote, Store
 from conjoin.audit.subject import Subject
-from conjoin.audit.task import Done, Failed, Outcome, Placed
+from conjoin.audit.task import Begun, Done, Failed, Outcome, Placed
 from conjoin.errors import ModelError, PlanError
 
 AHEAD = 4  # tasks that are handed to Ray for each processor, so that none waits
@@ -48,7 +48,7 @@ class Ray:
 
     def run(
         self, levels: Iterable[Sequence[Placed]], store: Store, /
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Begun | Outcome, None, None]:
         """Perform the tasks."""
         ray = _ray()
         ours = not ray.is_initialized()
@@ -77,7 +77,7 @@ class _Given:
     name: str = field(default_factory=lambda: uuid4().hex)
     put: dict[Token, Any] = field(default_factory=dict)
 
-    def perform(self, tasks: Sequence[Placed]) -> Generator[Outcome, None, None]:
+    def perform(self, tasks: Sequence[Placed]) -> Generator[Begun | Outcome, None, None]:
         """Perform tasks; a level is finished before the next is asked for."""
         todo, busy = list(reversed(tasks)), dict[Any, Placed]()
         room = AHEAD * max(1, int(self.ray.cluster_resources().get("CPU", 1)))
@@ -86,6 +86,7 @@ class _Given:
                 while todo and len(busy) < room:
                     placed = todo.pop()
                     busy[self._handed(placed)] = placed
+                    yield Begun(placed)
                 for reference in self.ray.wait(list(busy))[0]:
                     yield self._outcome(reference, busy.pop(reference))
         finally:

@@ -56,14 +56,16 @@ class Accuracy:
 
     def record(self, columns: Columns, data: Dataset, /) -> Record:
         """Count the right answers; a tie is wrong."""
-        hits, count = int((columns["margin"] > 0).sum()), len(columns["margin"])
-        alpha = float(columns.plan.alpha)
+        hits, classes = 0, 0
+        for made in columns.each("margin", "classes"):
+            hits, classes = hits + int((made["margin"] > 0).sum()), int(made["classes"][0])
+        count, alpha = len(data), float(columns.plan.alpha)
         commonest = float(data.y.bincount().max()) / len(data)
         return Record(
             accuracy=share(hits, count, alpha, Evidence.statistical(alpha)),
             hits=hits,
             count=count,
-            guess=max(commonest, 1 / int(columns["classes"][0])),
+            guess=max(commonest, 1 / classes),
         )
 
     def findings(self, records: Records, /) -> Iterable[Finding]:

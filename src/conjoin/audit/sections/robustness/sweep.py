@@ -7,8 +7,11 @@ wrong, and that is a defect of the tool, never a result.
 
 from __future__ import annotations
 
+import io
+import pickle
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import FunctionType
 
 import torch
 from torch import Tensor
@@ -159,11 +162,10 @@ def _moved(data: Dataset, inputs: Tensor) -> Dataset:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a prepared certifier depends on; the objects themselves are not compared."""
+    """What a prepared certifier depends on, by value; the objects themselves are not compared."""
 
     weights: str
-    shape: tuple[int, ...]
-    certifiers: str
+    rest: tuple[object, ...]
     parts: tuple[object, ...] = field(compare=False, repr=False)
 
 
@@ -173,11 +175,45 @@ def best(
     """Prepare those certifiers that know the model's layers; ``None`` if none does."""
     digest = getattr(model, "digest", str)()
     one = data.select([0])
-    asked = _Asked(digest, tuple(one.x.shape), repr(certifiers), (model, one, certifiers, threat))
-    return _prepared(asked) if digest else _prepared.__wrapped__(asked)
+    like = [(name, v.shape, v.dtype) for name, v in (("x", one.x), *sorted(one.context.items()))]
+    try:
+        rest = _Value((like, certifiers, threat)).told
+    except (
+        pickle.PicklingError,
+        AttributeError,
+        TypeError,
+    ):  # nobody can tell whether it is another
+        rest = ()
+    asked = _Asked(digest, rest, (model, one, certifiers, threat))
+    return _prepared(asked) if digest and rest else _prepared.__wrapped__(asked)
 
 
-@lru_cache(maxsize=4)
+class _Value(pickle.Pickler):
+    """Writes what an object is made of; its classes and functions are noted as they are.
+
+    What an object prints may leave out what matters, and not every one can be compared. A name does
+    not tell a class either: a notebook defines it again.
+    """
+
+    def __init__(self, value: object) -> None:
+        self.file, self.noted = io.BytesIO(), list[object]()
+        super().__init__(self.file)
+        self.dump(value)
+
+    def persistent_id(self, value: object) -> int | None:
+        """Note a class or a function."""
+        if not isinstance(value, type | FunctionType):
+            return None
+        self.noted.append(value)
+        return len(self.noted)
+
+    @property
+    def told(self) -> tuple[object, ...]:
+        """What can be compared and kept as a key."""
+        return self.file.getvalue(), *self.noted
+
+
+@lru_cache(maxsize=8)
 def _prepared(asked: _Asked) -> Certifier | None:
     model, one, certifiers, threat = asked.parts
     usable = []
