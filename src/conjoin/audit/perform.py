@@ -108,8 +108,8 @@ def _written(work: Audit, available: int, start: float) -> AuditResult:
 def draw(data: Dataset, limit: int, seed: int) -> Dataset:
     """Draw ``limit`` examples without replacement, in the order of the data; all if 0.
 
-    What is drawn from data that is read by position is held if it is not large. Columns of a table learn
-    what is typical of them, in all of it, or in evenly spaced rows if it is read by position.
+    What is drawn from data that is read by position is held if it is not large. Columns of a table
+    learn what is typical of them, in all of it, or in evenly spaced rows if it is read by position.
     """
     data = _typical(data)
     if not limit or limit >= len(data):
