@@ -19,8 +19,8 @@ from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
-from conjoin.data import fashion_mnist
-from conjoin.models.zoo import NAMES, shipped
+from conjoin.data import fashion_mnist, german_credit
+from conjoin.models.zoo import NAMES, card, shipped
 from conjoin.testing.checks import (
     THREATS,
     check_attack,
@@ -78,10 +78,11 @@ class Check:
 
 
 def shipped_checks(count: int = 6) -> Iterator[Check]:
-    """Yield the checks of all that ships, on shipped models and the first ``count`` shipped images."""
-    data = fashion_mnist("test").select(range(count))
+    """Yield the checks of all that ships, on the first ``count`` examples of the shipped data."""
+    data, table = (d.select(range(count)) for d in (fashion_mnist("test"), german_credit()))
     for name in NAMES:
-        yield Check("model", name, partial(_model, name, data))
+        fits = card(name).inputs.shape == tuple(data.x.shape[1:])
+        yield Check("model", name, partial(_model, name, data if fits else table))
     for threat in ALL_THREATS:
         yield Check("threat", repr(threat), partial(check_threat, threat, data))
     for kind, package, check in (
