@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from conjoin import Linf, certify
+from conjoin.audit.calls import title
 from conjoin.audit.perform import draw
 from conjoin.audit.sources import load_data, load_subject
 from conjoin.audit.subject import Subject, check_answers, check_fit, unique
@@ -382,3 +383,10 @@ def test_a_folder_is_read_as_the_sounds_or_the_images_in_it(tmp_path: Path) -> N
         DataError, match=r"sounds \(no/1.WAV\) and images \(yes/cover.png\).* its own"
     ):
         load_data(str(tmp_path / "heard"))
+
+
+def test_a_call_is_named_by_its_arguments_without_folders() -> None:
+    assert title("a.b:net") == "net"
+    assert title("m:net?weights=/some/where/w.npz&depth=3") == "net-weights=w.npz-depth=3"
+    assert title("m:net?eps=8/255") == "net-eps=8_255"
+    assert title("m:net?folder=data/") == "net-folder=data_"
