@@ -24,6 +24,8 @@ from conjoin.errors import DataError, ModelError, PlanError
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _SCALARS = (bool, int, float, str)
+FRACTION = re.compile(r"=[\d.]+/[\d.]+$")
+FOLDERS = re.compile(r"=.*/(?=.)")
 
 
 def is_call(text: str) -> bool:
@@ -33,8 +35,12 @@ def is_call(text: str) -> bool:
 
 
 def title(text: str) -> str:
-    """Return a name for what is called, fit for files: the callable's, with its arguments."""
-    words = text.partition("?")[0].rpartition(":")[2], *_split(text)
+    """Return a name for what is called, fit for files: the callable's, with its arguments.
+
+    Of a path the last part; a fraction is none.
+    """
+    given = (part if FRACTION.search(part) else FOLDERS.sub("=", part) for part in _split(text))
+    words = text.partition("?")[0].rpartition(":")[2], *given
     return re.sub(r"[^\w.=+-]+", "_", "-".join(words))[:80]
 
 

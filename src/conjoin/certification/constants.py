@@ -169,7 +169,8 @@ def _apart(rows: Tensor) -> Tensor:
     own = product.diagonal()
     room = 4 * gamma(rows.shape[1] + 16) * (lengths[:, None] + lengths).square() + UNSEEN
     squares = (own[:, None] + own - 2 * product).clamp(min=0) + room
-    return squares.sqrt() * (1 + 8 * UNIT) * scale
+    apart = squares.sqrt() * (1 + 8 * UNIT) * scale
+    return apart.nextafter(torch.full_like(apart, torch.inf))  # the last product may be subnormal
 
 
 def _raised(lengths: Tensor, inner: float) -> Tensor:

@@ -19,6 +19,7 @@ from torch import nn
 
 from conjoin import Linf, certify
 from conjoin.audit import audit
+from conjoin.audit.calls import title
 from conjoin.audit.perform import draw
 from conjoin.audit.sources import load_data, load_subject
 from conjoin.audit.subject import Subject, check_answers, check_data, check_fit, unique
@@ -529,3 +530,10 @@ def test_an_audit_of_data_by_position_leaves_the_same_bytes(tmp_path: Path) -> N
             audit({"m": audited.net()}, some, plan, folder=where, sections=audited.SECTIONS)
         left.append(audited.contents(folder))
     assert left[0] == left[1]
+
+
+def test_a_call_is_named_by_its_arguments_without_folders() -> None:
+    assert title("a.b:net") == "net"
+    assert title("m:net?weights=/some/where/w.npz&depth=3") == "net-weights=w.npz-depth=3"
+    assert title("m:net?eps=8/255") == "net-eps=8_255"
+    assert title("m:net?folder=data/") == "net-folder=data_"
