@@ -291,7 +291,8 @@ def test_no_section_of_the_audit_names_the_paper_of_a_method() -> None:
     assert files
     for file in files:
         text = file.read_text(encoding="utf-8")
-        assert not [key for key in keys if key in text], file
+        own = [line for line in text.splitlines() if line.startswith("REFERENCE = ")]
+        assert not [key for key in keys if text.count(key) > sum(key in line for line in own)], file
 
 
 def test_a_source_is_cited_in_a_line() -> None:

@@ -152,8 +152,11 @@ def _table(text: str) -> Dataset:
     """Read a table with the arguments behind its path."""
     where, asked, _ = text.partition("?")
     path = Path(where)
-    if not TABLES[_kind(where)] and "x" in header(path) and not asked:
-        return where_large(path) or parquet(path)  # its inputs are lists
+    if not TABLES[_kind(where)] and not asked:
+        if large := where_large(path):
+            return large
+        if "x" in header(path):
+            return parquet(path)  # its inputs are lists
     bound = bind(partial(_columns, path), where, text, DataError)
     made: Dataset = partial(_columns, path)(*bound.args, **bound.kwargs)
     return made

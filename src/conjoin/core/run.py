@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -89,12 +89,12 @@ class Run:
         if self.batch_size is not None and self.batch_size < 1:
             raise PlanError(f"batch_size must be at least 1; got {self.batch_size}")
 
-    def rows(self, x: Tensor) -> int:
-        """Return how many of these inputs go into one pass."""
+    def rows(self, shape: Sequence[int]) -> int:
+        """Return how many inputs of a batch of this shape go into one pass."""
         if self.batch_size is not None:
             return self.batch_size
         fewest, most = ROWS
-        return min(most, max(fewest, NUMBERS // max(1, math.prod(x.shape[1:]))))
+        return min(most, max(fewest, NUMBERS // max(1, math.prod(shape[1:]))))
 
 
 # Of a pass by default: so many examples, or so many numbers in their inputs. A photograph of 224 by 224
@@ -187,7 +187,7 @@ def certify(
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part, lent = part_of(threat, rows), batch.copied()
-        outputs = outputs_of(meter, lent, run.rows(data.x))
+        outputs = outputs_of(meter, lent, run.rows(data.x.shape))
         clean = asked(quantity, outputs, batch.aim)
         # The driver's own pass serves the certifier too: it costs one pass, not two.
         with modes_kept():
@@ -351,7 +351,7 @@ def _drive(
     Batches hold ``at_once`` examples where that is more than a pass and their inputs are few bytes.
     """
     count, start = Count(), time.perf_counter()
-    rows_of_pass = run.rows(data.x)
+    rows_of_pass = run.rows(data.x.shape)
     size = max(rows_of_pass, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
     meter = metered(model, count)
     whole: dict[str, Tensor] = {}

@@ -561,7 +561,7 @@ def test_rows_that_contradict_their_quantity_are_refused() -> None:
 
 def test_a_pass_holds_fewer_examples_where_inputs_are_large_unless_it_is_told() -> None:
     def of(run: Run, *shape: int) -> int:
-        return run.rows(torch.empty(1, *shape, device="meta"))
+        return run.rows((1, *shape))
 
     assert of(Run(), 1, 28, 28) == of(Run(), 3, 32, 32) == 128
     assert of(Run(), 3, 64, 64) == 42 and of(Run(), 3, 224, 224) == of(Run(), 3, 2000, 2000) == 4
