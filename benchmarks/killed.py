@@ -25,6 +25,7 @@ from rich.table import Table
 from conjoin.audit import Here, Pool, audit
 from conjoin.audit.executor import Executor
 
+STEPS = 40  # of the attacks: a run is to last long enough to be killed in its middle
 VICTIMS = ("worker", "driver", "worker", "driver", "worker")
 
 
@@ -34,7 +35,7 @@ def carried_out(folder: Path, count: int, executor: Executor) -> None:
         attacked.data(count),
         {"limit": 0, "shard": 100},
         folder=folder,
-        sections=attacked.sections(),
+        sections=attacked.sections(STEPS),
         executor=executor,
     )
 
@@ -95,7 +96,7 @@ def main() -> None:
         found: list[int] = []
         while done(top / "run") < total * number // 7 or not found:
             if driver.poll() is not None:
-                sys.exit("it ended before it could be killed")
+                sys.exit(f"it ended before it could be killed {number} times ({driver.returncode})")
             found = workers(driver.pid)
             time.sleep(0.02)
         table.add_row(str(number), victim, str(done(top / "run")), str(total))
