@@ -63,7 +63,7 @@ def done(folder: Path) -> int:
 def workers(driver: int) -> list[int]:
     """Return the processes of a driver that perform tasks: its own, or those of its Ray."""
     told = subprocess.run(
-        ["ps", "-eo", "pid,ppid,sid,stat,args"],  # noqa: S607
+        ["ps", "-wweo", "pid,ppid,sid,stat,args"],  # noqa: S607
         capture_output=True,
         text=True,
         check=True,
