@@ -135,8 +135,8 @@ class Names(Sequence[str]):
 class Stored(Dataset):
     """Labelled examples whose inputs stay where they are stored.
 
-    An audit reads it task by task, ``predict`` batch by batch. Drivers that return as much as they are
-    given (``conjoin.attack``, ``attribute``, ...) read all of it first.
+    An audit reads it task by task. The drivers (``conjoin.attack``, ``attribute``, ``predict``, ...) read
+    all of it first.
     """
 
     x: Any  # indexed as a tensor is, and a tensor then
