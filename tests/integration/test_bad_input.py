@@ -65,6 +65,7 @@ Images = Callable[..., Path]
         (["-m", "gone.json"], "no file gone.json; expected a model card"),
         (["-m", "gone_module:net"], "no module 'gone_module'"),
         (["-m", "plain", "--data", "gone.npz"], "no file gone.npz"),
+        (["-m", "plain", "-t", "linf:0", "--limit", "8"], "linf:0 allows no change"),
         (["-m", "plain", "--data", "gone.parquet"], "no file gone.parquet"),
         (["-m", "plain", "--data", "gone"], "no data 'gone'; expected fashion_mnist"),
         (["-m", "plain", "--data", "."], "no images; expected one sub-folder"),

@@ -772,12 +772,13 @@ class _Reports:
 
 def test_the_best_of_several_bounds_has_their_radius_and_their_weakest_claim() -> None:
     model, batch = sequential(), batch_of(examples(2).x)
-    one = _Reports(-1.0, 0.25, Claim.SOUND_DEPLOYED)
-    two = _Reports(-2.0, 0.5, Claim.SOUND_REAL)
-    three = _Reports(-3.0, None, Claim.SOUND_DEPLOYED)
+    batch = replace(batch, aim=model(batch).argmax(1))  # a radius is of what is right
+    one = _Reports(-11.0, 0.25, Claim.SOUND_DEPLOYED)
+    two = _Reports(-12.0, 0.5, Claim.SOUND_REAL)
+    three = _Reports(-13.0, None, Claim.SOUND_DEPLOYED)
     for pair in ((one, two), (two, one)):
         found = BestOf(pair)(model, batch, L2(1.0), margin)  # type: ignore[arg-type]
-        assert found.lower.tolist() == [-1.0, -1.0] and found.claim == Claim.SOUND_REAL
+        assert found.lower.tolist() == [-11.0, -11.0] and found.claim == Claim.SOUND_REAL
         assert found.radius is not None and found.radius.tolist() == [0.5, 0.5]
     found = BestOf((one, three))(model, batch, L2(1.0), margin)  # type: ignore[arg-type]
     assert found.radius is None and found.claim == Claim.SOUND_DEPLOYED

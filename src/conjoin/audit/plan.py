@@ -27,6 +27,7 @@ from conjoin.audit.threats import (
     Said,
     ThreatTable,
     make_threat,
+    parse_threat,
     read_threat,
     simplest,
     write_threat,
@@ -109,6 +110,11 @@ class Plan(BaseModel):
         distinct = {repr(_told(one, bounds)) for one in found}, {str(one) for one in found}
         if min(map(len, distinct)) < len(found):
             raise PlanError(f"they repeat themselves: {', '.join(map(str, found))}")
+        for one in found:
+            if not (one if isinstance(one, ThreatTable) else parse_threat(one)).eps:
+                raise PlanError(
+                    f"{one} allows no change, so it tests nothing; give a radius above 0"
+                )
         return found
 
     def on(self, data: Dataset) -> Plan:

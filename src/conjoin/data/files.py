@@ -97,7 +97,7 @@ def parquet(path: Path | str) -> Dataset:
         else:
             names = [c for c in table.column_names if c not in ("label", "id")]
             x = np.stack([table[c].to_numpy() for c in names], axis=1).astype(np.float32)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, pa.ArrowException) as error:
         raise DataError(f"{path}: features are not one numeric array: {error}") from error
     return from_arrays(x, table["label"].to_numpy(), ids=ids, name=path.stem)
 

@@ -135,8 +135,8 @@ class Names(Sequence[str]):
 class Stored(Dataset):
     """Labelled examples whose inputs stay where they are stored.
 
-    An audit reads it task by task. The drivers (``conjoin.attack``, ``attribute``, ``predict``, ...) read
-    all of it first.
+    An audit reads it task by task. The drivers (``conjoin.attack``, ``attribute``, ``predict``, ...)
+    read all of it first.
     """
 
     x: Any  # indexed as a tensor is, and a tensor then
@@ -379,7 +379,11 @@ def where_large(path: Path | str) -> Stored | None:
     """Open data by position if their inputs are large (``LARGE``) and can be read so."""
     try:
         found = stored(path)
-    except DataError:  # whoever reads the whole of it says why, or can read it
+    except (
+        DataError,
+        ValueError,
+        TypeError,
+    ):  # whoever reads the whole of it says why, or can read it
         return None
     return found if found.x[:1].nbytes * len(found) > LARGE else None
 

@@ -10,9 +10,11 @@ network (:class:`~conjoin.nn.Normalise`). Nothing is imputed either. The columns
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 PARQUET = frozenset({".parquet", ".pq"})
 SHOWN = 5  # rows that a message names
 MOST_CLASSES = 100_000  # a larger integer is no number of an output
+MISSING = frozenset({"na", "n/a", "nan", "null", "none", "?", "-"})  # in a column of numbers
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +246,18 @@ class _Source:
         return values
 
     def guessed(self, name: str) -> Column:
-        """Say how to read a column that nobody described."""
-        numeric = all(math.isfinite(_number(word)) for word in self.words(name))
-        return Column(name, Kind.NUMERIC if numeric else Kind.CATEGORICAL)
+        """Say how to read a column that nobody described.
+
+        Raises:
+            DataError: If all but some words for a missing value are numbers.
+        """
+        words = self.words(name)
+        numbers = [math.isfinite(_number(word)) for word in words]
+        absent = [word.lower() in MISSING for word in words]
+        if any(numbers) and any(absent) and all(map(or_, numbers, absent)):
+            wrong = "a number as the others; drop the row, fill it in, or say what the column is"
+            self._refuse(name, words, absent, wrong)
+        return Column(name, Kind.NUMERIC if all(numbers) else Kind.CATEGORICAL)
 
     def encoded(self, column: Column) -> tuple[tuple[Feature, ...], np.ndarray]:
         """Return the inputs that a column becomes, ``(rows, inputs)``, and what they are."""
@@ -292,7 +305,7 @@ class _Source:
 
     def _classes(self, name: str, words: set[str]) -> tuple[str, ...]:
         """Take integers for the outputs' numbers, and name other labels in their order."""
-        if not all(word.isdecimal() for word in words):
+        if not all(word.isdecimal() and word.isascii() and len(word) < 19 for word in words):
             return tuple(sorted(words, key=_order))
         numbers = {int(word) for word in words}
         if 0 not in numbers or max(numbers) >= MOST_CLASSES:
@@ -334,10 +347,8 @@ def _word(value: object) -> str:
 
 
 def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
+    """Read a decimal number, and nothing that Python reads beside: ``1_0`` is a code."""
+    return float(word) if DECIMAL.fullmatch(word) else math.nan
 
 
 def _order(word: str) -> tuple[bool, float, str]:

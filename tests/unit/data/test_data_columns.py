@@ -165,6 +165,28 @@ def test_what_is_no_finite_number_is_refused(tmp_path: Path, value: str) -> None
         table(path, columns=[Column("age")])
 
 
+@pytest.mark.parametrize("word", ["NA", "nan", "n/a", "null", "?"])
+def test_a_missing_number_is_no_category(tmp_path: Path, word: str) -> None:
+    (tmp_path / "t.csv").write_text(f"a,b,label\n1,x,0\n{word},{word},1\n3.5,x,0\n")
+    with pytest.raises(DataError, match=r"column 'a': 1 of 3 rows.*: 2: got .* as the others"):
+        table(tmp_path / "t.csv")
+    described = [Column("a", Kind.CATEGORICAL), Column("b", Kind.CATEGORICAL)]
+    assert len(table(tmp_path / "t.csv", columns=described).features) == 5, "if it is said so"
+
+
+def test_codes_that_python_reads_as_numbers_are_codes(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b,label\n1_0,1e1,0\n10,-.5,1\n")
+    data = table(tmp_path / "t.csv")
+    assert [f.name for f in data.features] == ["a=10", "a=1_0", "b"]
+    assert data.x.tolist() == [[0, 1, 10], [1, 0, -0.5]]
+
+
+def test_a_label_of_very_many_digits_is_a_name(tmp_path: Path) -> None:
+    long = "9" * 5000
+    (tmp_path / "t.csv").write_text(f"a,label\n1,0\n2,{long}\n")
+    assert table(tmp_path / "t.csv").classes == ("0", long)
+
+
 def test_a_column_that_is_read_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'age' is the name of several inputs"):
         table(written(tmp_path), columns=[Column("age"), Column("age")])

@@ -158,8 +158,9 @@ class Explain:
         scores, weighed, strides = [], [], False
         for method in map(str, settings.methods):
             if method not in refused:
-                weighed += weights(_sums(columns.at(method)), data, method)
-                strides |= bool(columns.at(method)["strided"].any())
+                own = _sums(columns.at(method))
+                weighed += weights(own, data, method)
+                strides |= "strided" in own and bool(own["strided"].any())
             for metric in settings.metrics:
                 part = columns.at(method)
                 if method not in refused and str(metric) in part.names():
@@ -241,7 +242,8 @@ def explained(
 
 
 def _sums(part: Columns) -> dict[str, Tensor]:
-    return {name: part[name] for name in part.names() if name.startswith((PREFIX, "shown"))}
+    own = PREFIX, "shown", "strided"
+    return {name: part[name] for name in part.names() if name.startswith(own)}
 
 
 def _scored(values: Tensor, chosen: Tensor, method: str, metric: str, built: Metric) -> Scored:
