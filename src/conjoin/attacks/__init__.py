@@ -1,7 +1,26 @@
 """Attacks: searches of S(x) for a small quantity."""
 
+from conjoin.attacks.apgd import APGD
 from conjoin.attacks.closest import Closest
 from conjoin.attacks.descent import PGD, fgsm
+from conjoin.attacks.ensemble import quick, standard, thorough
+from conjoin.attacks.fab import FAB
+from conjoin.attacks.homotopy import Homotopy
+from conjoin.attacks.square import Square
+from conjoin.attacks.targets import EachTarget
 from conjoin.attacks.worst_of import WorstOf
 
-__all__ = ["PGD", "Closest", "WorstOf", "fgsm"]
+__all__ = [
+    "APGD",
+    "FAB",
+    "PGD",
+    "Closest",
+    "EachTarget",
+    "Homotopy",
+    "Square",
+    "WorstOf",
+    "fgsm",
+    "quick",
+    "standard",
+    "thorough",
+]

@@ -18,7 +18,14 @@ from torch import Tensor
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Model
-from conjoin.core.quantity import Quantity, Question, log_likelihood
+from conjoin.core.quantity import (
+    LogitRatio,
+    LogLikelihood,
+    Margin,
+    Quantity,
+    Question,
+    log_likelihood,
+)
 from conjoin.core.threat import Graded, Projectable, Threat
 from conjoin.errors import CapabilityError, PlanError
 
@@ -30,6 +37,39 @@ class Steppable(Projectable, Graded, Protocol):
     """A set that can be stepped in: it projects, and has a radius to take steps of."""
 
 
+def steppable(method: object, threat: Threat, x: Tensor) -> Steppable:
+    """Return a threat that can be stepped in, of finite radius.
+
+    Raises:
+        CapabilityError: If it is another.
+    """
+    if not isinstance(threat, Steppable):
+        raise CapabilityError(
+            f"{method!r} steps inside a set that it can project onto, of a given radius; {threat} "
+            "tells neither. Attacks that only sample the set apply to it"
+        )
+    if not bool(threat.radius(x).isfinite().all()):
+        raise CapabilityError(
+            f"{method!r} takes steps that are a share of the radius, which is infinite; give the "
+            "radius of interest, e.g. the width of the box"
+        )
+    return threat
+
+
+def descended(surrogate: Question | None, quantity: Quantity) -> Question:
+    """Return what is descended for a quantity.
+
+    ``log_likelihood`` and ``logit_ratio`` fall where the margin falls, and so they stand for it
+    alone: of a class to be reached, or of a contrast, they would lead elsewhere, and the quantity
+    itself is descended. Other surrogates are taken at their word.
+    """
+    if surrogate is None or (
+        isinstance(surrogate, LogLikelihood | LogitRatio) and not isinstance(quantity, Margin)
+    ):
+        return quantity
+    return surrogate
+
+
 @dataclass(frozen=True, slots=True)
 class PGD:
     """Descend the quantity inside S(x) by steepest steps of the threat's norm.
@@ -39,8 +79,8 @@ class PGD:
         step_size: Step length as a share of eps.
         restarts: Random starts; points already fooled do not take part in the next.
         random_start: Start anywhere in S(x) instead of at x.
-        surrogate: Descended in place of the quantity, e.g. ``log_likelihood``; success is always
-            judged by the quantity.
+        surrogate: Descended in place of the quantity, e.g. ``log_likelihood``, as :func:`descended`
+            says; success is always judged by the quantity.
     """
 
     reference: ClassVar[str] = "madry2018"
@@ -73,16 +113,7 @@ class PGD:
             CapabilityError: If nothing can be projected onto the threat, it has no finite radius, or
                 the model or its inputs have no gradient.
         """
-        if not isinstance(threat, Steppable):
-            raise CapabilityError(
-                f"{self!r} steps inside a set that it can project onto, of a given radius; {threat} "
-                "tells neither. Attacks that only sample the set apply to it"
-            )
-        if not bool(threat.radius(batch.x).isfinite().all()):
-            raise CapabilityError(
-                f"{self!r} takes steps that are a share of the radius, which is infinite; give the "
-                "radius of interest, e.g. the width of the box"
-            )
+        threat = steppable(self, threat, batch.x)
         best = batch.x.clone()
         least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
         for restart in range(self.restarts):
@@ -104,12 +135,11 @@ class PGD:
         drawn = self.random_start and x.is_floating_point()  # tokens: refused by their gradient
         z = threat.sample(x, rng) if drawn else x.clone()
         length = self.step_size * threat.radius(x).reshape(-1, *[1] * (z.ndim - 1)).to(x.dtype)
-        found = _Found.at(x)
+        found = Found.at(x)
+        surrogate = descended(self.surrogate, quantity)
         for _ in range(self.steps):
-            outputs, value, gradient = outputs_and_gradient(
-                model, self.surrogate or quantity, batch.at(z)
-            )
-            if self.surrogate is not None:
+            outputs, value, gradient = outputs_and_gradient(model, surrogate, batch.at(z))
+            if surrogate is not quantity:
                 value = quantity(outputs, batch.aim)
             open_ = found.see(z, value, quantity.goal)
             left = int(open_.sum())  # the one wait for the device in a step
@@ -127,7 +157,7 @@ class PGD:
 
 
 @dataclass(slots=True)
-class _Found:
+class Found:
     """The best points seen of those that still take part, and of the whole batch behind them.
 
     What has reached the goal is not improved on, so that nothing depends on when it leaves.
@@ -141,7 +171,7 @@ class _Found:
     all_least: Tensor
 
     @classmethod
-    def at(cls, x: Tensor) -> _Found:
+    def at(cls, x: Tensor) -> Found:
         """Start with nothing seen."""
         least = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
         everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)

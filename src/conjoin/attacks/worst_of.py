@@ -1,14 +1,18 @@
 """The worst of several attacks, example by example: what one misses another may find.
 
 Losses fail in different ways: the cross-entropy saturates, the margin sees one competitor at a time.
-Each attack gets only what still stands, so the second costs little where the first succeeds.
+Each attack gets only what still stands, so the second costs little where the first succeeds. What
+does not apply to the model, the threat or the quantity is passed over, and the log says so; if none
+applies, that is an error.
 
 Reference: croce2020, section 1 (a reported number must not depend on one attack).
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -19,6 +23,15 @@ from conjoin.core.postcondition import check_candidates, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Threat
+from conjoin.errors import CapabilityError
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def _tell(what: str) -> None:
+    """Log something once, not for every batch."""
+    log.warning("%s", what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,12 @@ class WorstOf:
         check_parts(self.attacks, "an attack, e.g. PGD()")
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
-        """Return the worst point found, per example."""
+        """Return the worst point found, per example.
+
+        Raises:
+            CapabilityError: If none of the attacks applies.
+        """
+        refused: list[CapabilityError] = []
         best = batch.x.clone()
         least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
         for number, attack in enumerate(self.attacks):
@@ -51,9 +69,16 @@ class WorstOf:
             part = batch.rows(standing)
             part = replace(part, rng=part.rng.fold("attack").fold(number))
             own = part_of(threat, standing)
-            came = attack(model, part.copied(), own, quantity)
+            try:
+                came = attack(model, part.copied(), own, quantity)
+            except CapabilityError as error:
+                _tell(f"{attack!r} was passed over: {error}")
+                refused.append(error)
+                continue
             found = check_candidates(attack, came, part.x, own)
             value = value_of(model, quantity, part.at(found)).double()
             better = value < least[standing]
             least[standing[better]], best[standing[better]] = value[better], found[better]
+        if len(refused) == len(self.attacks):
+            raise refused[0]
         return best

@@ -114,7 +114,39 @@ class Margin:
         return rows[others].reshape(len(aim), classes - 1, classes)
 
 
-logit, log_likelihood, margin = Logit(), LogLikelihood(), Margin()
+@dataclass(frozen=True, slots=True)
+class LogitRatio:
+    """Take (z_y - max_{k != y} z_k) / (z_(1) - z_(3)), z_(i) being the i-th largest output.
+
+    The margin made blind to the scale of the outputs: descent on it does not stall where the
+    cross-entropy saturates. Aimed at two classes (y, t) of each example it is the targeted form,
+    (z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). Outputs of fewer classes have fewer to divide by: of
+    three it is z_(1) - z_(3) in both, of two the sign alone is left, so it is the margin.
+
+    Reference: croce2020, equations 6 and 7 (its loss is minus this).
+    """
+
+    goal: ClassVar[float] = 0.0
+
+    def __repr__(self) -> str:
+        """Show the name of the quantity."""
+        return "logit_ratio"
+
+    def __call__(self, outputs: Outputs, aim: Aims, /) -> PerExample:
+        """Return the ratio."""
+        classes = outputs.shape[1]
+        if aim.ndim == 1:
+            ahead = _margin(outputs, aim, self)
+        else:
+            ahead = chosen(outputs, aim[:, 0], self) - chosen(outputs, aim[:, 1], self)
+        if classes < 3:
+            return ahead
+        top = outputs.topk(min(4, classes), dim=1).values
+        last = top[:, 2] if aim.ndim == 1 else top[:, 2:].mean(1)
+        return ahead / (top[:, 0] - last + 1e-12)  # where all are equal: 0, and so is its slope
+
+
+logit, log_likelihood, logit_ratio, margin = Logit(), LogLikelihood(), LogitRatio(), Margin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +269,7 @@ __all__ = [
     "Contrast",
     "LogLikelihood",
     "Logit",
+    "LogitRatio",
     "Margin",
     "PiecewiseLinear",
     "Quantity",
@@ -246,6 +279,7 @@ __all__ = [
     "given",
     "log_likelihood",
     "logit",
+    "logit_ratio",
     "margin",
     "predicted",
 ]

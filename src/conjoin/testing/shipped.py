@@ -17,6 +17,7 @@ import torch
 from conjoin import attacks, attribution, certification, metrics
 from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.quantity import logit_ratio
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.data import fashion_mnist, german_credit
@@ -34,8 +35,13 @@ from conjoin.testing.checks import (
 Make = Callable[..., Any]
 NOT_METHODS = frozenset({"Constants", "certified_radius", "explained"})
 MADE_WITH: Mapping[str, Make] = {
+    "APGD": lambda: attacks.APGD(steps=6),
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
+    "EachTarget": lambda: attacks.EachTarget(attacks.APGD(steps=3, surrogate=logit_ratio), 2),
+    "FAB": lambda: attacks.FAB(steps=6),
+    "Homotopy": lambda: attacks.Homotopy(sharpness=(2.0, 8.0), steps=2),
     "PGD": lambda: attacks.PGD(steps=5),
+    "Square": lambda: attacks.Square(queries=30),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Influence": attribution.saliency,

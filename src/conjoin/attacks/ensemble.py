@@ -1,0 +1,79 @@
+"""Ensembles: attacks in the order of what they find per pass, each on what still stands.
+
+``quick``, ``standard`` and ``thorough`` are presets of :class:`WorstOf`. They hold attacks that fail
+for different reasons: descent on the cross-entropy (which saturates), towards each of the likeliest
+classes (which do not), on smoothed twins (where clean gradients mislead), to the nearest boundary
+(where a step inside the ball leads past it), and without gradients (where these are hidden). What they
+leave standing is an *upper* bound of robust accuracy, however long they run.
+
+Reference: croce2020, section 5 (an ensemble of diverse attacks).
+"""
+
+from __future__ import annotations
+
+from conjoin.attacks.apgd import APGD
+from conjoin.attacks.fab import FAB
+from conjoin.attacks.homotopy import Homotopy
+from conjoin.attacks.square import Square
+from conjoin.attacks.targets import EachTarget
+from conjoin.attacks.worst_of import WorstOf
+from conjoin.core.quantity import Contrast, logit_ratio
+
+
+def quick() -> WorstOf:
+    """Attack in about a hundred and fifty passes: the cross-entropy, two targets, twins, boundaries.
+
+    Reference: croce2020, section 5.
+    """
+    return WorstOf(
+        (
+            APGD(steps=20),
+            EachTarget(APGD(steps=15, surrogate=logit_ratio), targets=2),
+            Homotopy(steps=8),
+            FAB(steps=30),
+        )
+    )
+
+
+def standard() -> WorstOf:
+    """Attack as strongly as AutoAttack's standard version, at a fraction of its passes.
+
+    Reference: croce2020, section 5.
+    """
+    return WorstOf(
+        (
+            APGD(steps=20),
+            EachTarget(APGD(steps=20, surrogate=logit_ratio), targets=3),
+            Homotopy(),
+            FAB(steps=60),
+            EachTarget(
+                Homotopy(sharpness=(1.0, 3.0, 9.0), steps=8, surrogate=logit_ratio), targets=3
+            ),
+            EachTarget(FAB(steps=40, surrogate=Contrast()), targets=3),
+            Homotopy(sharpness=(4.0, 8.0, 16.0, 32.0), surrogate=None),
+            APGD(steps=50, restarts=2),
+            Square(queries=200),
+        )
+    )
+
+
+def thorough() -> WorstOf:
+    """Attack for as long as it may be worth: more starts, every target, thousands of queries.
+
+    Reference: croce2020, section 5.
+    """
+    return WorstOf(
+        (
+            *standard().attacks,
+            APGD(steps=100, restarts=5),
+            EachTarget(APGD(steps=100, surrogate=logit_ratio), targets=9),
+            Homotopy(sharpness=(0.5, 1.0, 2.0, 4.0, 8.0, 16.0), steps=30),
+            EachTarget(Homotopy(steps=30, surrogate=logit_ratio), targets=9),
+            EachTarget(FAB(steps=100, surrogate=Contrast()), targets=9),
+            FAB(steps=100, restarts=5),
+            Square(queries=5000),
+        )
+    )
+
+
+__all__ = ["quick", "standard", "thorough"]
