@@ -2,6 +2,8 @@
 
 from conjoin.attacks.closest import Closest
 from conjoin.attacks.descent import PGD, fgsm
+from conjoin.attacks.greedy import Greedy
+from conjoin.attacks.hotflip import HotFlip
 from conjoin.attacks.worst_of import WorstOf
 
-__all__ = ["PGD", "Closest", "WorstOf", "fgsm"]
+__all__ = ["PGD", "Closest", "Greedy", "HotFlip", "WorstOf", "fgsm"]
