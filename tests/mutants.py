@@ -56,6 +56,12 @@ SECANT = "tests/unit/models/test_models_secant.py"
 SOUND = "tests/property/test_soundness.py"
 STRANGERS = "tests/unit/core/test_strangers.py"
 THREAT = "tests/property/test_threat.py"
+TOKENS = "tests/reference/test_tokens.py"
+SUBSTITUTION = "tests/unit/core/test_substitution.py"
+LOUDNESS = "tests/unit/core/test_loudness.py"
+HEARD = "tests/reference/test_sound.py"
+RANDOMISED = "tests/unit/models/test_models_randomised.py"
+SURROGATE = "tests/unit/models/test_models_surrogate.py"
 UNSEEN = "tests/property/test_unseen.py"
 
 
@@ -1073,6 +1079,205 @@ _LINEAR = f"{DEPLOYED}::test_a_linear_network_at_its_certified_radius"
 _ORDERS = f"{DEPLOYED}::test_no_order_of_summation_contradicts_a_deployed_bound"
 _RANDOM = f"{DEPLOYED}::test_random_inputs_of_single_precision_stay_above_a_deployed_bound"
 
+OTHER_DOMAINS = (
+    Mutant(
+        "a token in the set may be any of the vocabulary",
+        "core/substitution.py",
+        "allowed = (self.options(x) == z[:, :, None]).any(2) & (z >= 0)",
+        "allowed = z >= 0",
+        (f"{SUBSTITUTION}::test_membership_is_that_of_the_definition",),
+    ),
+    Mutant(
+        "the filling of the candidates is a token",
+        "core/substitution.py",
+        ".any(2) & (z >= 0)",
+        ".any(2)",
+        (f"{SUBSTITUTION}::test_membership_is_that_of_the_definition",),
+    ),
+    Mutant(
+        "the budget of tokens does not bind",
+        "core/substitution.py",
+        "allowed).all(1) & (self.distance(z, x) <= self.radius(x))",
+        "allowed).all(1)",
+        (f"{SUBSTITUTION}::test_membership_is_that_of_the_definition",),
+    ),
+    Mutant(
+        "a protected token may be replaced",
+        "core/substitution.py",
+        "            stays = stays | ~self.mask[:, :, None]\n",
+        "            stays = stays & ~self.mask[:, :, None]\n",
+        (f"{SUBSTITUTION}::test_membership_is_that_of_the_definition",),
+    ),
+    Mutant(
+        "a candidate twice in the list is drawn twice as often",
+        "core/substitution.py",
+        "return known.masked_fill(again, -1)",
+        "return known.masked_fill(again & False, -1)",
+        (f"{SUBSTITUTION}::test_options_are_the_candidates_of_each_place_once",),
+    ),
+    Mutant(
+        "samples of tokens take the first candidate",
+        "core/substitution.py",
+        "number = (share * count).long()",
+        "number = (share * 0).long()",
+        (f"{SUBSTITUTION}::test_samples_use_up_the_budget_and_every_candidate",),
+    ),
+    Mutant(
+        "edits are tried on another's sequence",
+        "attacks/trial.py",
+        "        edited = z[self.owner[rows]]\n",
+        "        edited = z[self.owner[rows].roll(1)]\n",
+        (f"{TOKENS}::test_edits_are_tried_each_by_itself",),
+    ),
+    Mutant(
+        "the filling of a pass is taken for an edit",
+        "attacks/trial.py",
+        "last = (each.cumsum(0) - 1)",
+        "last = (each.cumsum(0) - each)",
+        (f"{TOKENS}::test_edits_are_tried_each_by_itself",),
+    ),
+    Mutant(
+        "greedy visits the least important place first",
+        "attacks/greedy.py",
+        "least.argsort(dim=1, stable=True)",
+        "least.argsort(dim=1, stable=True, descending=True)",
+        (f"{TOKENS}::test_greedy_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "greedy takes the candidate that helps the defender",
+        "attacks/greedy.py",
+        "            lower = value < least[open_]\n",
+        "            lower = value > least[open_]\n",
+        (f"{TOKENS}::test_the_least_of_a_sum_over_places_is_reached",),
+    ),
+    Mutant(
+        "greedy measures importance by candidates although a blank is given",
+        "attacks/greedy.py",
+        "tokens = options if self.blank is None else",
+        "tokens = options if True else",
+        (f"{TOKENS}::test_greedy_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "greedy spends budget on what it did not replace",
+        "attacks/greedy.py",
+        "left[open_] -= lower.double()",
+        "left[open_] -= 1",
+        (f"{TOKENS}::test_greedy_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "HotFlip follows the gradient upwards",
+        "attacks/embedding.py",
+        "(gradient * there).flatten(2).sum(2).double() - here",
+        "here - (gradient * there).flatten(2).sum(2).double()",
+        (f"{TOKENS}::test_hotflip_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "HotFlip ranks by the new embedding alone",
+        "attacks/embedding.py",
+        ".sum(2).double() - here",
+        ".sum(2).double()",
+        (f"{TOKENS}::test_hotflip_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "a beam keeps a sequence twice",
+        "attacks/hotflip.py",
+        "torch.cat([same.new_ones(min(1, len(order))), ~same])",
+        "torch.cat([same.new_ones(min(1, len(order))), same | True])",
+        (f"{TOKENS}::test_hotflip_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "a beam goes on with the worst",
+        "attacks/hotflip.py",
+        "        order = order[value[order].argsort(stable=True)]\n",
+        "        order = order[(-value[order]).argsort(stable=True)]\n",
+        (f"{TOKENS}::test_hotflip_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "HotFlip replaces a token again",
+        "attacks/hotflip.py",
+        "free = (options >= 0) & (beam.z == x[beam.owner])[:, :, None]",
+        "free = options >= 0",
+        (f"{TOKENS}::test_hotflip_does_what_the_paper_says",),
+    ),
+    Mutant(
+        "an embedding that knows its place is believed",
+        "attacks/embedding.py",
+        "if not torch.equal(at, own):",
+        "if False:",
+        (f"{TOKENS}::test_what_cannot_be_listed_or_cut_is_refused",),
+    ),
+    Mutant(
+        "decibels of power, not of amplitude",
+        "core/loudness.py",
+        "10 ** (level / 20)",
+        "10 ** (level / 10)",
+        (LOUDNESS,),
+    ),
+    Mutant(
+        "the likelihood of a transcript has the other sign",
+        "models/recogniser.py",
+        "1 / (1 + loss / length",
+        "1 / (1 - loss / length",
+        (f"{HEARD}::test_the_likelihood_is_the_sum_over_all_paths",),
+    ),
+    Mutant(
+        "the decoder keeps repeats",
+        "models/recogniser.py",
+        "    new[:, 1:] = path[:, 1:] != path[:, :-1]\n",
+        "",
+        (f"{HEARD}::test_the_likelihood_is_the_sum_over_all_paths",),
+    ),
+    Mutant(
+        "a fold of draws has the same noise",
+        "models/expected.py",
+        "rng=rng.fold(draw))",
+        "rng=rng.fold(0))",
+        (f"{RANDOMISED}::test_an_expectation_is_the_mean_and_so_is_its_gradient",),
+    ),
+    Mutant(
+        "the mean of probabilities is one of their logarithms",
+        "models/expected.py",
+        "outputs.log_softmax(2).logsumexp(0) - math.log(len(outputs))",
+        "outputs.log_softmax(2).mean(0)",
+        (f"{RANDOMISED}::test_an_expectation_is_the_mean_and_so_is_its_gradient",),
+    ),
+    Mutant(
+        "every pass of a vote has the same draws",
+        "models/majority.py",
+        "rng=rng.fold(number))",
+        "rng=rng.fold(0))",
+        (f"{RANDOMISED}::test_the_interval_of_a_share_covers_it_as_often_as_it_says",),
+    ),
+    Mutant(
+        "a vote of more than half is one of any",
+        "models/majority.py",
+        "return self.low > 0.5",
+        "return self.share > 0.5",
+        (f"{RANDOMISED}::test_the_interval_of_a_share_covers_it_as_often_as_it_says",),
+    ),
+    Mutant(
+        "seeded examples share a seed",
+        "models/drawn.py",
+        "torch.random.manual_seed(key)",
+        "torch.random.manual_seed(0 * key)",
+        (f"{RANDOMISED}::test_a_careless_module_is_random_and_seeding_makes_it_a_function",),
+    ),
+    Mutant(
+        "a surrogate's value is passed on",
+        "models/surrogate.py",
+        "        return value.clone()\n",
+        "        return stand_in.clone()\n",
+        (SURROGATE,),
+    ),
+    Mutant(
+        "a surrogate has the gradient of the identity",
+        "models/surrogate.py",
+        "return _swapped(value, surrogate(x), surrogate)",
+        "return _swapped(value, x + 0 * surrogate(x), surrogate)",
+        (f"{SURROGATE}::test_values_are_the_function_s_and_the_derivative_is_the_surrogate_s",),
+    ),
+)
+
 CERTIFICATION = (
     Mutant(
         "the box of an affine map forgets the deployed rounding",
@@ -1599,7 +1804,7 @@ CERTIFICATION = (
     ),
 )
 
-MUTANTS = (*CORE, *MODELS, *METHODS, *CERTIFICATION)
+MUTANTS = (*CORE, *MODELS, *METHODS, *OTHER_DOMAINS, *CERTIFICATION)
 
 
 @dataclass(frozen=True)

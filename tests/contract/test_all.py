@@ -36,9 +36,9 @@ def methods(package: ModuleType) -> list[Any]:
     return [pytest.param(make, id=name) for name, make in shipped.methods(package).items()]
 
 
-@pytest.mark.parametrize("make", methods(attacks))
-def test_attacks(make: object) -> None:
-    testing.check_attack(make())  # type: ignore[operator]
+@pytest.mark.parametrize("name", shipped.methods(attacks))
+def test_attacks(name: str) -> None:
+    testing.check_attack(shipped.methods(attacks)[name](), **shipped.grounds(name))
 
 
 @pytest.mark.parametrize("make", methods(certification))
@@ -62,9 +62,16 @@ def test_threats(threat: Threat) -> None:
     testing.check_threat(threat)
 
 
+def test_a_threat_over_tokens() -> None:
+    tokens = testing.example_tokens(testing.example_reader())
+    testing.check_threat(testing.example_substitution(), tokens)
+
+
 def test_models() -> None:
     for model in (residual(), sequential(), residual(dtype=torch.float64)):
         testing.check_model(model, examples(6, dtype=model.dtype))
+    reader = testing.example_reader()
+    testing.check_model(reader, testing.example_tokens(reader))
 
 
 @pytest.mark.parametrize("package", [attacks, attribution, certification, metrics])
@@ -230,7 +237,7 @@ def test_what_is_installed_is_checked_without_a_test_framework() -> None:
     ):
         assert {n for k, n in found if k == kind} == set(package.__all__) - shipped.NOT_METHODS
     assert [n for k, n in found if k == "model"] == list(NAMES)
-    assert sum(k == "threat" for k, _ in found) == len(shipped.ALL_THREATS)
+    assert sum(k == "threat" for k, _ in found) == len(shipped.ALL_THREATS) + 1  # and of tokens
 
 
 def test_each_check_is_a_line_and_one_that_fails_is_an_exit_code(

@@ -5,7 +5,9 @@ from conjoin.attacks.closest import Closest
 from conjoin.attacks.descent import PGD, fgsm
 from conjoin.attacks.ensemble import quick, standard, thorough
 from conjoin.attacks.fab import FAB
+from conjoin.attacks.greedy import Greedy
 from conjoin.attacks.homotopy import Homotopy
+from conjoin.attacks.hotflip import HotFlip
 from conjoin.attacks.square import Square
 from conjoin.attacks.targets import EachTarget
 from conjoin.attacks.worst_of import WorstOf
@@ -16,7 +18,9 @@ __all__ = [
     "PGD",
     "Closest",
     "EachTarget",
+    "Greedy",
     "Homotopy",
+    "HotFlip",
     "Square",
     "WorstOf",
     "fgsm",

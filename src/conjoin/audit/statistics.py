@@ -7,23 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from scipy import special
-
 from conjoin.audit.schema import Bound, Number, Unit, number
+from conjoin.core.binomial import clopper_pearson, least_share
 from conjoin.core.result import Evidence
 
 SOURCE = "clopper1934"  # of the intervals
-
-
-def clopper_pearson(hits: int, count: int, alpha: float) -> tuple[float, float]:
-    """Return the exact interval of a binomial share; it fails with probability <= ``alpha``."""
-    low = _lower(hits, count, alpha)
-    return low, 1 - _lower(count - hits, count, alpha)
-
-
-def _lower(hits: float, count: int, alpha: float) -> float:
-    """Return the share at which so many hits or more have probability ``alpha`` / 2."""
-    return float(special.betaincinv(hits, count - hits + 1, alpha / 2)) if hits else 0.0
 
 
 def share(
@@ -42,7 +30,7 @@ def enough(share: float, floor: float, alpha: float, most: int = 1 << 30) -> int
     """
 
     def clears(count: int) -> bool:
-        return _lower(share * count, count, alpha) > floor
+        return least_share(share * count, count, alpha) > floor
 
     if share <= floor or not clears(most):
         return None

@@ -138,7 +138,8 @@ def check_answers(subject: Subject, data: Dataset) -> None:
         raise ModelError(
             f"{subject.name} is random: two passes over the same {len(some)} inputs differ by up to "
             f"{float((first - again).abs().max()):.3g}. An attack on one draw says nothing of the "
-            "next; fix its randomness (a dropout called outside a module?) or audit the expectation"
+            "next; fix its randomness (a dropout called outside a module?) or audit the expectation: "
+            "conjoin.models.expected"
         )
     unit = 1e-5 if first.dtype == torch.float32 else 1e-12
     room = unit * float(first.abs().max())

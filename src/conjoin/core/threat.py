@@ -2,7 +2,8 @@
 
 S(x) is a set of inputs round x that holds x itself. ``Threat`` (membership, samples, distances)
 < ``Projectable`` (nearest points, steepest steps) < ``Graded`` (one radius that scales it); beside
-them ``Enclosed``, which is all that a certifier asks: a box and a ball that hold S(x). The rungs are
+them ``Enclosed``, which is all that a certifier asks: a box and a ball that hold S(x), and
+``Enumerable``, a set of sequences that can be listed place by place. The rungs are
 met by structure, as models are. :class:`~conjoin.core.ball.Ball` is one family; what is no ball in
 x is a ball in the parameters of a lifted model (:mod:`conjoin.models.lifted`), *not* a new threat.
 
@@ -90,6 +91,18 @@ class Graded(Threat, Protocol):
         ...
 
 
+@runtime_checkable
+class Enumerable(Graded, Protocol):
+    """A set of sequences that differ from x in few places, each in one of a list of ways.
+
+    S(x) = {z : z_i = x_i in all but ``radius`` places at most, where z_i is one of the options of x_i}.
+    """
+
+    def options(self, x: Inputs) -> Tensor:
+        """Return what may stand at each place of ``x`` instead, ``(batch, length, k)``; -1 fills up."""
+        ...
+
+
 class Enclosure:
     """A box and a ball, in double precision, each of which holds S(x): rounded outwards.
 
@@ -153,4 +166,4 @@ class Enclosed(Threat, Protocol):
         ...
 
 
-__all__ = ["Enclosed", "Enclosure", "Graded", "Projectable", "Threat"]
+__all__ = ["Enclosed", "Enclosure", "Enumerable", "Graded", "Projectable", "Threat"]

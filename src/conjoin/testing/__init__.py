@@ -16,7 +16,13 @@ from conjoin.testing.checks import (
     check_model,
     check_threat,
 )
-from conjoin.testing.fixtures import example_data, example_model
+from conjoin.testing.fixtures import (
+    example_data,
+    example_model,
+    example_reader,
+    example_substitution,
+    example_tokens,
+)
 
 __all__ = [
     "ContractError",
@@ -28,4 +34,7 @@ __all__ = [
     "check_threat",
     "example_data",
     "example_model",
+    "example_reader",
+    "example_substitution",
+    "example_tokens",
 ]

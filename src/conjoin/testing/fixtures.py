@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from conjoin.core.dataset import Dataset
 from conjoin.core.random import Streams
 from conjoin.core.run import predict
+from conjoin.core.substitution import Substitution
 from conjoin.models.torch import TorchModel
 from conjoin.models.wrap import wrap
 from conjoin.nn.initialise import initialise
@@ -51,3 +52,43 @@ def example_data(model: TorchModel, count: int = 10, seed: int = 7) -> Dataset:
     x = Streams.of(seed, index).fold("x").uniform(1, 8, 8, dtype=model.dtype)
     data = Dataset(x, torch.zeros(count, dtype=torch.int64))
     return data.labelled(predict(model, data).argmax(1))
+
+
+class _Reader(nn.Module):
+    """Reads a sequence by its neighbouring pairs, so that the order of tokens matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.pairs = nn.Conv1d(6, 8, 2)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        h = torch.tanh(self.pairs(self.embedding(tokens).transpose(1, 2)))
+        out: Tensor = self.head(h.mean(2))
+        return out
+
+
+def example_reader(seed: int = 0) -> TorchModel:
+    """Return a seeded network that reads 20 tokens, in sequences of any length; three classes."""
+    module = _Reader()
+    with torch.no_grad():
+        for number, value in enumerate(module.parameters()):
+            rng = Streams.of(seed, torch.tensor([number])).fold("reader")
+            value.copy_(0.7 * rng.normal(*value.shape)[0])
+    return wrap(module)
+
+
+def example_tokens(model: TorchModel, count: int = 10, seed: int = 7) -> Dataset:
+    """Return sequences of nine tokens, ``(count, 9)``, labelled as the model predicts them."""
+    index = torch.arange(count)
+    x = (Streams.of(seed, index).fold("tokens").uniform(9) * 20).long()
+    data = Dataset(x, torch.zeros(count, dtype=torch.int64))
+    return data.labelled(predict(model, data).argmax(1))
+
+
+def example_substitution() -> Substitution:
+    """Return the set of sequences in which two tokens at most move by up to two, the last stays."""
+    token = torch.arange(20)[:, None] + torch.tensor([-2, -1, 1, 2])
+    mask = torch.arange(9)[None] < 8
+    return Substitution(torch.where((token >= 0) & (token < 20), token, -1), 2, mask)

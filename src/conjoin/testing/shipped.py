@@ -31,6 +31,7 @@ from conjoin.testing.checks import (
     check_model,
     check_threat,
 )
+from conjoin.testing.fixtures import example_reader, example_substitution, example_tokens
 
 Make = Callable[..., Any]
 NOT_METHODS = frozenset({"Constants", "certified_radius", "explained"})
@@ -48,6 +49,7 @@ MADE_WITH: Mapping[str, Make] = {
     "RankStability": lambda: metrics.RankStability(Linf(0.05)),
     "TopStability": lambda: metrics.TopStability(Linf(0.05)),
 }
+ON_TOKENS = frozenset({"Greedy", "HotFlip"})  # what has no meaning on images
 ALL_THREATS: tuple[Threat, ...] = (
     *(*THREATS, Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)),
     *(Scaled(Linf(0.5), 0.1), Scaled(L2(0.5), 0.1), Scaled(L1(2.0), 0.1)),
@@ -91,6 +93,12 @@ def shipped_checks(count: int = 6) -> Iterator[Check]:
         yield Check("model", name, partial(_model, name, data if fits else table))
     for threat in ALL_THREATS:
         yield Check("threat", repr(threat), partial(check_threat, threat, data))
+    tokens = example_tokens(example_reader())
+    yield Check(
+        "threat",
+        repr(example_substitution()),
+        partial(check_threat, example_substitution(), tokens),
+    )
     for kind, package, check in (
         ("attack", attacks, check_attack),
         ("certifier", certification, check_certifier),
@@ -98,19 +106,32 @@ def shipped_checks(count: int = 6) -> Iterator[Check]:
         ("metric", metrics, _metric),
     ):
         for name, make in methods(package, data.x.shape[-1]).items():
-            yield Check(kind, name, partial(_method, check, make, data))
+            given = grounds(name) or {"model": shipped("certified"), "data": data}
+            yield Check(kind, name, partial(_method, check, make, given))
 
 
 def _model(name: str, data: Dataset) -> None:
     check_model(shipped(name), data)
 
 
-def _method(check: Make, make: Make, data: Dataset) -> None:
-    check(make(), model=shipped("certified"), data=data)
+def grounds(name: str) -> dict[str, Any]:
+    """Return on what a method is to be checked, if not on images: a model, data and threats."""
+    if name not in ON_TOKENS:
+        return {}
+    reader = example_reader()
+    return {
+        "model": reader,
+        "data": example_tokens(reader),
+        "threats": (example_substitution(),),
+    }
+
+
+def _method(check: Make, make: Make, given: Mapping[str, Any]) -> None:
+    check(make(), **given)
 
 
 def _metric(metric: Any, model: Any, data: Dataset) -> None:
     check_metric(metric, attribution.integrated_gradients(), model, data)
 
 
-__all__ = ["ALL_THREATS", "Check", "methods", "shipped_checks"]
+__all__ = ["ALL_THREATS", "Check", "grounds", "methods", "shipped_checks"]
