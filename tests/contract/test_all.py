@@ -36,9 +36,9 @@ def methods(package: ModuleType) -> list[Any]:
     return [pytest.param(make, id=name) for name, make in shipped.methods(package).items()]
 
 
-@pytest.mark.parametrize("make", methods(attacks))
-def test_attacks(make: object) -> None:
-    testing.check_attack(make())  # type: ignore[operator]
+@pytest.mark.parametrize("name", shipped.methods(attacks))
+def test_attacks(name: str) -> None:
+    testing.check_attack(shipped.methods(attacks)[name](), **shipped.grounds(name))
 
 
 @pytest.mark.parametrize("make", methods(certification))

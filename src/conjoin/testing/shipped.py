@@ -20,6 +20,8 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.data import fashion_mnist, german_credit
+from conjoin.models.lifted import lifted
+from conjoin.models.spatial import rotated_and_shifted
 from conjoin.models.zoo import NAMES, card, shipped
 from conjoin.testing.checks import (
     THREATS,
@@ -30,11 +32,16 @@ from conjoin.testing.checks import (
     check_model,
     check_threat,
 )
+from conjoin.testing.fixtures import example_data, example_model
 
 Make = Callable[..., Any]
-NOT_METHODS = frozenset({"Constants", "certified_radius", "explained"})
+NOT_METHODS = frozenset(
+    {"Constants", "certified_radius", "explained", "mean_corruption_error", "universal"}
+)
 MADE_WITH: Mapping[str, Make] = {
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
+    "Grid": lambda: attacks.Grid((5, 3, 3)),
+    "OnGrid": lambda: attacks.OnGrid(attacks.PGD(steps=5)),
     "PGD": lambda: attacks.PGD(steps=5),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
@@ -46,6 +53,26 @@ ALL_THREATS: tuple[Threat, ...] = (
     *(*THREATS, Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)),
     *(Scaled(Linf(0.5), 0.1), Scaled(L2(0.5), 0.1), Scaled(L1(2.0), 0.1)),
 )
+
+
+def grounds(name: str) -> dict[str, Any]:
+    """Return on what a method is held to its contract, if not on images under norm balls.
+
+    A grid search takes inputs of a few numbers: those of a rotation and a shift.
+    """
+    if name != "Grid":
+        return {}
+    model, limits = example_model(), torch.tensor([[30.0, 2.0, 2.0]])
+    data = example_data(model)
+    open_ = (-torch.inf, torch.inf)
+    return {
+        "model": lifted(model, rotated_and_shifted),
+        "data": data.lifted(torch.zeros(len(data), 3)),
+        "threats": (
+            Linf(torch.inf, (-limits, limits)),
+            *(Scaled(ball(1.0, open_), limits) for ball in (Linf, L2, L1)),
+        ),
+    }
 
 
 def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
@@ -92,19 +119,19 @@ def shipped_checks(count: int = 6) -> Iterator[Check]:
         ("metric", metrics, _metric),
     ):
         for name, make in methods(package, data.x.shape[-1]).items():
-            yield Check(kind, name, partial(_method, check, make, data))
+            yield Check(kind, name, partial(_method, check, make, data, name))
 
 
 def _model(name: str, data: Dataset) -> None:
     check_model(shipped(name), data)
 
 
-def _method(check: Make, make: Make, data: Dataset) -> None:
-    check(make(), model=shipped("certified"), data=data)
+def _method(check: Make, make: Make, data: Dataset, name: str) -> None:
+    check(make(), **(grounds(name) or {"model": shipped("certified"), "data": data}))
 
 
 def _metric(metric: Any, model: Any, data: Dataset) -> None:
     check_metric(metric, attribution.integrated_gradients(), model, data)
 
 
-__all__ = ["ALL_THREATS", "Check", "methods", "shipped_checks"]
+__all__ = ["ALL_THREATS", "Check", "grounds", "methods", "shipped_checks"]
