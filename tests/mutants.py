@@ -43,16 +43,20 @@ ATTACKS = "tests/reference/test_attacks.py"
 ATTRIBUTION = "tests/reference/test_attribution.py"
 SWEEP = "tests/unit/audit/test_robustness.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
+CORRUPTIONS = "tests/unit/data/test_data_corruptions.py"
 DATA = "tests/unit/data/test_data_dataset.py"
 DEPLOYED = "tests/reference/test_deployed.py"
 GRAPHS = "tests/property/test_graphs.py"
 HELD = "tests/unit/models/test_models_held.py"
 NORMS = "tests/reference/test_norms.py"
 PROJECTION = "tests/property/test_projection.py"
+QUANTISED = "tests/reference/test_quantised.py"
 QUANTITY = "tests/unit/core/test_quantity.py"
 RANDOM = "tests/unit/core/test_random.py"
+ROBUSTNESS = "tests/unit/test_robustness.py"
 RUN = "tests/unit/core/test_run.py"
 SECANT = "tests/unit/models/test_models_secant.py"
+SEMANTIC = "tests/reference/test_semantic.py"
 SOUND = "tests/property/test_soundness.py"
 STRANGERS = "tests/unit/core/test_strangers.py"
 THREAT = "tests/property/test_threat.py"
@@ -1804,7 +1808,262 @@ CERTIFICATION = (
     ),
 )
 
-MUTANTS = (*CORE, *MODELS, *METHODS, *OTHER_DOMAINS, *CERTIFICATION)
+SEMANTIC_METHODS = (
+    Mutant(
+        "turns go clockwise",
+        "models/spatial.py",
+        "right * sin + down * cos + middle[0]",
+        "-right * sin + down * cos + middle[0]",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "shifts go the other way",
+        "models/spatial.py",
+        "down, right = row - dy, column - dx",
+        "down, right = row + dy, column + dx",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "pixels beyond the edge are seen",
+        "core/resample.py",
+        "                weight = weight * seen[:, None]\n",
+        "                pass\n",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "bilinear weights are swapped",
+        "core/resample.py",
+        "((left, 1 - right), (left + 1, right))",
+        "((left, right), (left + 1, 1 - right))",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "a grid leaves out its last cell",
+        "attacks/grid.py",
+        "return first_or_least(model, batch, quantity, len(shares), make)",
+        "return first_or_least(model, batch, quantity, len(shares) - 1, make)",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "cells do not reach the ends",
+        "attacks/grid.py",
+        "/ max(1, n - 1) for n",
+        "/ n for n",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "one point moves a number",
+        "attacks/grid.py",
+        "low = torch.where(still, flat, enclosure.low.flatten(1))",
+        "low = enclosure.low.flatten(1)",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "the innermost cells come first",
+        "attacks/grid.py",
+        "descending=True, stable=True)].to",
+        "descending=False, stable=True)].to",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "what fell stays in a search",
+        "attacks/grid.py",
+        "        places = places[least[places] > -torch.inf]\n",
+        "",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "all random points are one",
+        "attacks/grid.py",
+        "streams.rows(places).each(numbers)",
+        "streams.rows(places).each([0] * len(numbers))",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "rounding leaves the set",
+        "attacks/quantised.py",
+        "    whole = contained(threat, z, x)\n    if isinstance",
+        "    whole = torch.ones_like(contained(threat, z, x))\n    if isinstance",
+        (QUANTISED,),
+    ),
+    Mutant(
+        "rounding goes away from x",
+        "attacks/quantised.py",
+        "level = torch.where(z > x, below, above)",
+        "level = torch.where(z > x, above, below)",
+        (QUANTISED,),
+    ),
+    Mutant(
+        "the search of the rounding ascends",
+        "attacks/quantised.py",
+        "down = _next(levels, z, -gradient)",
+        "down = _next(levels, z, gradient)",
+        (QUANTISED,),
+    ),
+    Mutant(
+        "the flattest elements are moved first",
+        "attacks/quantised.py",
+        "order = steep.argsort(dim=1, descending=True, stable=True)",
+        "order = steep.argsort(dim=1, descending=False, stable=True)",
+        (QUANTISED,),
+    ),
+    Mutant(
+        "what was not moved is rounded",
+        "attacks/quantised.py",
+        "torch.where(found == batch.x, found, _nearest(levels, found))",
+        "_nearest(levels, found)",
+        (QUANTISED,),
+    ),
+    Mutant(
+        "one change for all ascends",
+        "attacks/universal.py",
+        "free.steepest(-mean, delta)",
+        "free.steepest(mean, delta)",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "one change for all leaves its ball",
+        "attacks/universal.py",
+        "            delta = free.project(moved, torch.zeros_like(delta))\n",
+        "            delta = moved\n",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "clipped elements have a say",
+        "attacks/universal.py",
+        "(gradient * (z == moved))",
+        "gradient",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "every pass goes through the data alike",
+        "attacks/universal.py",
+        "drawn = streams.fold(turn)",
+        "drawn = streams.fold(0)",
+        (SEMANTIC,),
+    ),
+    Mutant(
+        "noise of another size",
+        "data/corruptions/noise.py",
+        "0.09, 0.10)",
+        "0.09, 0.12)",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "photons are counted one too low",
+        "data/corruptions/noise.py",
+        "(below < uniform)",
+        "(below + mass < uniform)",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "salt without pepper",
+        "data/corruptions/noise.py",
+        "torch.where(drawn < half, 0, torch",
+        "torch.where(drawn < half, 1, torch",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "the lens is a square",
+        "data/corruptions/blur.py",
+        "place[:, None] ** 2 + place[None] ** 2 <= radius**2",
+        "(place[:, None].abs() <= radius) & (place[None].abs() <= radius)",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "glass looks down",
+        "data/corruptions/blur.py",
+        "(drawn * 2 * reach).floor().long() - reach",
+        "(drawn * 2 * reach).floor().long()",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "motion is symmetric",
+        "data/corruptions/filters.py",
+        "row + i * turn.sin(), column + i * turn.cos()",
+        "row - i * turn.sin(), column + i * turn.cos()",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "clouds are too smooth",
+        "data/corruptions/weather.py",
+        "half, amplitude / decay**2",
+        "half, amplitude / decay",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "fog brightens",
+        "data/corruptions/weather.py",
+        "(most / (most + thickness))",
+        "1",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "brightness shifts the hue",
+        "data/corruptions/weather.py",
+        "x * (raised / value.clamp(min=1e-12))",
+        "x + (raised - value)",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "snow on one side only",
+        "data/corruptions/weather.py",
+        "kept * x + (1 - kept) * white",
+        "kept * x + kept * white",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "contrast grows",
+        "data/corruptions/digital.py",
+        "(x - mean) * CONTRAST[severity - 1] + mean",
+        "(x - mean) / CONTRAST[severity - 1] + mean",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "an affine map is turned round",
+        "data/corruptions/digital.py",
+        "(down * e - right * d) / area, (right * a - down * b) / area",
+        "(down * e - right * b) / area, (right * a - down * d) / area",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "pixels are averaged off their place",
+        "data/corruptions/digital.py",
+        "(i + 0.5) * scale - wide / 2 + 0.5",
+        "(i + 0.5) * scale - wide / 2 + 1.5",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "the table of JPEG is turned",
+        "data/corruptions/jpeg.py",
+        "steps = torch.tensor(table, dtype=x.dtype, device=x.device)",
+        "steps = torch.tensor(table, dtype=x.dtype, device=x.device).T",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "chroma is not halved",
+        "data/corruptions/jpeg.py",
+        "((total + bias) / 4).floor()",
+        "((total + bias) / 5).floor()",
+        (CORRUPTIONS,),
+    ),
+    Mutant(
+        "mCE is a ratio of accuracies",
+        "metrics/robustness.py",
+        "(1 - self.accuracy).sum(1) / (1 - self.baseline).sum(1)",
+        "self.accuracy.sum(1) / self.baseline.sum(1)",
+        (ROBUSTNESS,),
+    ),
+    Mutant(
+        "the relative error forgets the baseline's",
+        "metrics/robustness.py",
+        "(self.baseline_clean - self.baseline).sum(1)",
+        "(1 - self.baseline).sum(1)",
+        (ROBUSTNESS,),
+    ),
+)
+
+MUTANTS = (*CORE, *MODELS, *METHODS, *OTHER_DOMAINS, *CERTIFICATION, *SEMANTIC_METHODS)
 
 
 @dataclass(frozen=True)

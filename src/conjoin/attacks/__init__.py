@@ -6,10 +6,13 @@ from conjoin.attacks.descent import PGD, fgsm
 from conjoin.attacks.ensemble import quick, standard, thorough
 from conjoin.attacks.fab import FAB
 from conjoin.attacks.greedy import Greedy
+from conjoin.attacks.grid import Grid, RandomSearch
 from conjoin.attacks.homotopy import Homotopy
 from conjoin.attacks.hotflip import HotFlip
+from conjoin.attacks.quantised import OnGrid
 from conjoin.attacks.square import Square
 from conjoin.attacks.targets import EachTarget
+from conjoin.attacks.universal import universal
 from conjoin.attacks.worst_of import WorstOf
 
 __all__ = [
@@ -19,12 +22,16 @@ __all__ = [
     "Closest",
     "EachTarget",
     "Greedy",
+    "Grid",
     "Homotopy",
     "HotFlip",
+    "OnGrid",
+    "RandomSearch",
     "Square",
     "WorstOf",
     "fgsm",
     "quick",
     "standard",
     "thorough",
+    "universal",
 ]

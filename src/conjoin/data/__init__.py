@@ -1,5 +1,6 @@
-"""Data: the sample that ships with the package, and loaders for the user's own."""
+"""Data: the sample that ships with the package, loaders for the user's own, and corruptions."""
 
+from conjoin.data.corruptions import corrupted
 from conjoin.data.fashion import fashion_mnist, marked
 from conjoin.data.files import from_arrays, image_folder, npz, parquet
 from conjoin.data.german import german_credit
@@ -13,6 +14,7 @@ __all__ = [
     "Layout",
     "Sounds",
     "Spread",
+    "corrupted",
     "fashion_mnist",
     "from_arrays",
     "german_credit",

@@ -1,8 +1,9 @@
-"""Scores of explanations, one number per example."""
+"""Scores of explanations, one number per example, and of models under corruptions."""
 
 from conjoin.metrics.axioms import CompletenessGap
 from conjoin.metrics.faithfulness import Deletion, Insertion
 from conjoin.metrics.localisation import MassInside
+from conjoin.metrics.robustness import mean_corruption_error
 from conjoin.metrics.stability import RankStability, TopStability
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "MassInside",
     "RankStability",
     "TopStability",
+    "mean_corruption_error",
 ]

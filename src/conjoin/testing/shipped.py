@@ -21,6 +21,8 @@ from conjoin.core.quantity import logit_ratio
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.data import fashion_mnist, german_credit
+from conjoin.models.lifted import lifted
+from conjoin.models.spatial import rotated_and_shifted
 from conjoin.models.zoo import NAMES, card, shipped
 from conjoin.testing.checks import (
     THREATS,
@@ -31,16 +33,26 @@ from conjoin.testing.checks import (
     check_model,
     check_threat,
 )
-from conjoin.testing.fixtures import example_reader, example_substitution, example_tokens
+from conjoin.testing.fixtures import (
+    example_data,
+    example_model,
+    example_reader,
+    example_substitution,
+    example_tokens,
+)
 
 Make = Callable[..., Any]
-NOT_METHODS = frozenset({"Constants", "certified_radius", "explained"})
+NOT_METHODS = frozenset(
+    {"Constants", "certified_radius", "explained", "mean_corruption_error", "universal"}
+)
 MADE_WITH: Mapping[str, Make] = {
     "APGD": lambda: attacks.APGD(steps=6),
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
     "EachTarget": lambda: attacks.EachTarget(attacks.APGD(steps=3, surrogate=logit_ratio), 2),
     "FAB": lambda: attacks.FAB(steps=6),
     "Homotopy": lambda: attacks.Homotopy(sharpness=(2.0, 8.0), steps=2),
+    "Grid": lambda: attacks.Grid((5, 3, 3)),
+    "OnGrid": lambda: attacks.OnGrid(attacks.PGD(steps=5)),
     "PGD": lambda: attacks.PGD(steps=5),
     "Square": lambda: attacks.Square(queries=30),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
@@ -54,6 +66,33 @@ ALL_THREATS: tuple[Threat, ...] = (
     *(*THREATS, Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)),
     *(Scaled(Linf(0.5), 0.1), Scaled(L2(0.5), 0.1), Scaled(L1(2.0), 0.1)),
 )
+
+
+def grounds(name: str) -> dict[str, Any]:
+    """Return on what a method is held to its contract, if not on images under norm balls.
+
+    Some take tokens; a grid search takes inputs of a few numbers: those of a rotation and a shift.
+    """
+    if name in ON_TOKENS:
+        reader = example_reader()
+        return {
+            "model": reader,
+            "data": example_tokens(reader),
+            "threats": (example_substitution(),),
+        }
+    if name != "Grid":
+        return {}
+    model, limits = example_model(), torch.tensor([[30.0, 2.0, 2.0]])
+    data = example_data(model)
+    open_ = (-torch.inf, torch.inf)
+    return {
+        "model": lifted(model, rotated_and_shifted),
+        "data": data.lifted(torch.zeros(len(data), 3)),
+        "threats": (
+            Linf(torch.inf, (-limits, limits)),
+            *(Scaled(ball(1.0, open_), limits) for ball in (Linf, L2, L1)),
+        ),
+    }
 
 
 def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
@@ -112,18 +151,6 @@ def shipped_checks(count: int = 6) -> Iterator[Check]:
 
 def _model(name: str, data: Dataset) -> None:
     check_model(shipped(name), data)
-
-
-def grounds(name: str) -> dict[str, Any]:
-    """Return on what a method is to be checked, if not on images: a model, data and threats."""
-    if name not in ON_TOKENS:
-        return {}
-    reader = example_reader()
-    return {
-        "model": reader,
-        "data": example_tokens(reader),
-        "threats": (example_substitution(),),
-    }
 
 
 def _method(check: Make, make: Make, given: Mapping[str, Any]) -> None:
