@@ -36,7 +36,13 @@ def methods(package: ModuleType) -> list[Any]:
     return [pytest.param(make, id=name) for name, make in shipped.methods(package).items()]
 
 
-@pytest.mark.parametrize("name", shipped.methods(attacks))
+SLOW = dict.fromkeys(("standard", "thorough"), pytest.mark.slow)  # their parts are held to it, too
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=SLOW[n] if n in SLOW else ()) for n in shipped.methods(attacks)],
+)
 def test_attacks(name: str) -> None:
     testing.check_attack(shipped.methods(attacks)[name](), **shipped.grounds(name))
 

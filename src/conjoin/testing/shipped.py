@@ -62,6 +62,7 @@ MADE_WITH: Mapping[str, Make] = {
     "TopStability": lambda: metrics.TopStability(Linf(0.05)),
 }
 ON_TOKENS = frozenset({"Greedy", "HotFlip"})  # what has no meaning on images
+LONG = frozenset({"quick", "standard", "thorough"})
 ALL_THREATS: tuple[Threat, ...] = (
     *(*THREATS, Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)),
     *(Scaled(Linf(0.5), 0.1), Scaled(L2(0.5), 0.1), Scaled(L1(2.0), 0.1)),
@@ -71,7 +72,8 @@ ALL_THREATS: tuple[Threat, ...] = (
 def grounds(name: str) -> dict[str, Any]:
     """Return on what a method is held to its contract, if not on images under norm balls.
 
-    Some take tokens; a grid search takes inputs of a few numbers: those of a rotation and a shift.
+    Ensembles take long: a few images will do, since their parts are held to it by themselves. Some
+    take tokens; a grid search takes inputs of a few numbers, those of a rotation and a shift.
     """
     if name in ON_TOKENS:
         reader = example_reader()
@@ -79,6 +81,13 @@ def grounds(name: str) -> dict[str, Any]:
             "model": reader,
             "data": example_tokens(reader),
             "threats": (example_substitution(),),
+        }
+    if name in LONG:
+        model = example_model()
+        return {
+            "model": model,
+            "data": example_data(model).select(range(2)),
+            "threats": THREATS[:1],
         }
     if name != "Grid":
         return {}

@@ -35,6 +35,7 @@ DATA = Dataset(
 CONTEXT = Context(DATA, Linf(0.2), (0.0, 1.0))
 NEEDED: Mapping[str, dict[str, Any]] = {
     "Closest": {"attack": "PGD"},
+    "EachTarget": {"attack": "PGD"},
     "OnGrid": {"attack": "PGD"},
     "WorstOf": {"attacks": ["fgsm", "PGD"]},
     "BestOf": {"certifiers": ["Interval"]},
