@@ -41,7 +41,7 @@ SLOW = dict.fromkeys(("standard", "thorough"), pytest.mark.slow)  # their parts 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=SLOW[n] if n in SLOW else ()) for n in shipped.methods(attacks)],
+    [pytest.param(n, marks=SLOW.get(n, ())) for n in shipped.methods(attacks)],
 )
 def test_attacks(name: str) -> None:
     testing.check_attack(shipped.methods(attacks)[name](), **shipped.grounds(name))
