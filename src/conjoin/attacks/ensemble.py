@@ -45,13 +45,11 @@ def standard() -> WorstOf:
             APGD(steps=20),
             EachTarget(APGD(steps=20, surrogate=logit_ratio), targets=3),
             Homotopy(),
-            FAB(steps=60),
+            FAB(steps=100),
             EachTarget(
                 Homotopy(sharpness=(1.0, 3.0, 9.0), steps=8, surrogate=logit_ratio), targets=3
             ),
-            EachTarget(FAB(steps=40, surrogate=Contrast()), targets=3),
-            Homotopy(sharpness=(4.0, 8.0, 16.0, 32.0), surrogate=None),
-            APGD(steps=50, restarts=2),
+            EachTarget(FAB(steps=100, surrogate=Contrast()), targets=4),
             Square(queries=200),
         )
     )
