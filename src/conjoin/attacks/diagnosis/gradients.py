@@ -1,0 +1,162 @@
+"""Indicators: is there a gradient to follow, and does it lead anywhere?"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from conjoin.attacks.diagnosis.case import Case, where
+from conjoin.attacks.diagnosis.indicator import Indicator
+from conjoin.core.gradient import value_and_gradient
+from conjoin.core.protocols import Held
+from conjoin.core.quantity import Question, log_likelihood, margin
+
+DRAWS = 10  # of points round x, for the landscape
+NEAR = 0.25  # of the radius, the reach of these
+
+
+def _slopes(case: Case, quantity: Question, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return values and gradients at all examples, in the driver's passes."""
+    batch, found = case.batch(x), []
+    size = case.run.rows(case.data.x.shape)
+    with case.model.held() if isinstance(case.model, Held) else torch.enable_grad():
+        for start in range(0, len(batch), size):
+            part = batch.rows(slice(start, start + size))
+            found.append(value_and_gradient(case.model, quantity, part))
+    values, gradients = zip(*found, strict=True)
+    return torch.cat(values).detach(), torch.cat(gradients)
+
+
+def _drawn(case: Case, number: int) -> Tensor:
+    """Return a random point near each example."""
+    batch = case.batch()
+    return (
+        case.smaller(NEAR).to(batch.x.device).sample(batch.x, batch.rng.fold("near").fold(number))
+    )
+
+
+def _flat(case: Case, quantity: Question, name: str, red: float) -> Indicator:
+    """Look for gradients that are nothing at x and at a random point, or no numbers."""
+    at_x, near = (_slopes(case, quantity, x)[1].flatten(1) for x in (None, _drawn(case, 0)))
+    flat = torch.ones(len(at_x), dtype=torch.bool, device=at_x.device)
+    for slope in (at_x, near):
+        flat &= ~(slope.abs().amax(1) > 0)  # also where it is NaN
+    points = where(flat & case.right.to(flat.device))
+    return Indicator(
+        name,
+        len(points) / max(1, case.count),
+        0.05,
+        red,
+        points,
+        f"The gradient of {name.removeprefix('zero gradients of ')} is zero or no number on "
+        f"{len(points)} of {case.count} examples, at x and near it: descent is blind there",
+        least=2,
+    )
+
+
+def flat_margin(case: Case) -> Indicator:
+    """Look for zero gradients of the margin."""
+    return _flat(case, margin, "zero gradients of the margin", 0.05)
+
+
+def flat_likelihood(case: Case) -> Indicator:
+    """Look for zero gradients of the cross-entropy."""
+    return _flat(case, log_likelihood, "zero gradients of the cross-entropy", 0.5)
+
+
+def saturation(case: Case) -> Indicator:
+    """Count examples whose largest probability is 1 in single precision, or outputs that are some."""
+    outputs = case.outputs()
+    full = outputs.float().softmax(1).amax(1) == 1
+    sums = (outputs.double().sum(1) - 1).abs() < 1e-4
+    already = bool((sums & (outputs.amin(1) >= 0)).all())
+    points = where(full & case.right.to(full.device))
+    said = f"The largest probability is 1 to the last bit on {len(points)} of {case.count} examples"
+    if already:
+        points = where(case.right)
+        said = "The outputs are probabilities already, not logits"
+    return Indicator(
+        "saturated outputs",
+        len(points) / max(1, case.count),
+        0.6,
+        math.inf,
+        points,
+        f"{said}: the cross-entropy has hardly any gradient; attack the margin or the logit ratio",
+        least=2,
+    )
+
+
+def losses(case: Case) -> Indicator:
+    """Compare twenty steps on the cross-entropy with twenty on the margin."""
+    left, right = case.by_likelihood.success, case.by_margin.success
+    points = where(right & ~left & case.right)
+    other = len(where(left & ~right & case.right))
+    more = _excess(len(points), other, case.count)
+    return Indicator(
+        "choice of loss",
+        more,
+        0.05,
+        0.15,
+        points,
+        f"At the same budget the margin breaks {len(points)} examples that the cross-entropy does not, "
+        f"and {other} the other way: the cross-entropy saturates",
+        least=2,
+    )
+
+
+def _excess(one: int, other: int, count: int) -> float:
+    """Return the difference of two paired counts as a share, 0 where chance explains it."""
+    if one <= other or stats.binomtest(one, one + other, alternative="greater").pvalue > 0.05:
+        return 0.0
+    return (one - other) / max(1, count)
+
+
+def landscape(case: Case) -> Indicator:
+    """Measure how much the margin changes within a quarter of the radius, relative to itself."""
+    clean, worst = case.found.clean.abs(), torch.zeros_like(case.found.clean)
+    for number in range(DRAWS):
+        moved = case.margin(_drawn(case, number))
+        worst += ((moved - case.found.clean).abs() / clean).clamp(max=1) / DRAWS
+    wild = (worst > 0.5) & case.right
+    points = where(wild)
+    return Indicator(
+        "unstable landscape",
+        len(points) / max(1, case.count),
+        0.2,
+        math.inf,
+        points,
+        f"Random changes of a quarter of the radius move the margin of {len(points)} of {case.count} "
+        "examples by half of itself or more: descent follows noise",
+        least=2,
+    )
+
+
+def curvature(case: Case) -> Indicator:
+    """Measure the cosine between the gradient at x and near it; weak by itself."""
+    here, there = (_slopes(case, margin, x)[1].flatten(1).double() for x in (None, _drawn(case, 0)))
+    cosine = torch.nn.functional.cosine_similarity(here, there, dim=1, eps=1e-30)
+    turned = (cosine < 0.1) & (here.abs().amax(1) > 0) & case.right.to(cosine.device)
+    points = where(turned)
+    return Indicator(
+        "curved landscape",
+        len(points) / max(1, case.count),
+        0.5,
+        math.inf,
+        points,
+        f"The gradient points elsewhere a quarter of the radius away (cosine below 0.1) on "
+        f"{len(points)} of {case.count} examples",
+        least=2,
+    )
+
+
+__all__ = [
+    "curvature",
+    "flat_likelihood",
+    "flat_margin",
+    "landscape",
+    "losses",
+    "saturation",
+]
