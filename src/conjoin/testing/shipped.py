@@ -34,6 +34,10 @@ from conjoin.testing.checks import (
 Make = Callable[..., Any]
 NOT_METHODS = frozenset({"Constants", "certified_radius", "explained"})
 MADE_WITH: Mapping[str, Make] = {
+    "CarliniWagner": lambda: attacks.CarliniWagner(steps=20, searches=3),
+    "DDN": lambda: attacks.DDN(steps=15),
+    "DeepFool": lambda: attacks.DeepFool(steps=6, candidates=3),
+    "FMN": lambda: attacks.FMN(steps=15),
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
     "PGD": lambda: attacks.PGD(steps=5),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),

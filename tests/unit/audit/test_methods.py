@@ -198,7 +198,7 @@ def test_all_is_written_and_only_what_differs_is_shown() -> None:
             "no attributor .*did you mean 'integrated_gradients'",
         ),
         (Attack, "pgd", "", "did you mean 'PGD'"),
-        (Attack, "xyz", "", "known: PGD, Closest, WorstOf, fgsm"),
+        (Attack, "xyz", "", "known: .*PGD, .*Closest, .*WorstOf, fgsm"),
         (Attack, {"steps": 3}, "", 'expected a table with name = "..."'),
         (Attack, 3, "", "a plan cannot say 3"),
         (Attributor, {"name": "smoothgrad", "drws": 3}, "drws", "did you mean 'draws'"),
