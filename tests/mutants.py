@@ -48,6 +48,7 @@ DATA = "tests/unit/data/test_data_dataset.py"
 DEPLOYED = "tests/reference/test_deployed.py"
 GRAPHS = "tests/property/test_graphs.py"
 HELD = "tests/unit/models/test_models_held.py"
+NEAREST = "tests/reference/test_minimum_norm.py"
 NORMS = "tests/reference/test_norms.py"
 PROJECTION = "tests/property/test_projection.py"
 QUANTISED = "tests/reference/test_quantised.py"
@@ -856,6 +857,111 @@ MODELS = (
 
 METHODS = (
     Mutant(
+        "FMN's radius grows while the example has fallen",
+        "attacks/fmn.py",
+        "inwards = torch.minimum(turn.eps * (1 - share), turn.nearest)",
+        "inwards = torch.minimum(turn.eps * (1 + share), turn.nearest)",
+        (f"{NEAREST}::test_the_search_is_that_of_the_text",),
+    ),
+    Mutant(
+        "FMN's first radius is not that of the boundary",
+        "attacks/fmn.py",
+        "eps = torch.minimum(length * (1 + BEYOND), limit)",
+        "eps = torch.minimum(length / 8, limit)",
+        (f"{NEAREST}::test_the_search_is_that_of_the_text",),
+    ),
+    Mutant(
+        "FMN knows no dual norm",
+        "attacks/fmn.py",
+        "(value.double() - quantity.goal).abs() / gain",
+        "(value.double() - quantity.goal).abs()",
+        (f"{NEAREST}::test_the_search_is_that_of_the_text",),
+    ),
+    Mutant(
+        "FMN steps along the sparse direction of l1",
+        "attacks/fmn.py",
+        "return _euclidean(threat) if isinstance(threat, Ball) else threat",
+        "return threat",
+        (f"{NEAREST}::test_the_distance_of_a_linear_model_is_exact",),
+    ),
+    Mutant(
+        "FMN ascends",
+        "attacks/fmn.py",
+        "project(z - column(length",
+        "project(z + column(length",
+        (f"{NEAREST}::test_the_search_is_that_of_the_text",),
+    ),
+    Mutant(
+        "DDN's radius moves one way",
+        "attacks/ddn.py",
+        "torch.where(turn.fell, 1 - self.shrink, 1 + self.shrink)",
+        "(1 - self.shrink)",
+        (f"{NEAREST}::test_the_search_is_that_of_the_text",),
+    ),
+    Mutant(
+        "the farthest class's boundary is taken",
+        "attacks/linearised.py",
+        "        nearer = length < shortest\n",
+        "        nearer = (length > shortest) | shortest.isinf()\n",
+        (f"{NEAREST}::test_deepfool_is_that_of_the_paper",),
+    ),
+    Mutant(
+        "a boundary's distance forgets the goal",
+        "attacks/linearised.py",
+        "part.detach().double() - quantity.goal,",
+        "part.detach().double(),",
+        (f"{NEAREST}::test_what_falls_lies_on_the_boundary",),
+    ),
+    Mutant(
+        "DeepFool does not overshoot",
+        "attacks/deepfool.py",
+        "path[open_] = part.x + (1 + self.overshoot) *",
+        "path[open_] = part.x +",
+        (f"{NEAREST}::test_deepfool_is_that_of_the_paper",),
+    ),
+    Mutant(
+        "the nearest point is the last that fell",
+        "attacks/nearest.py",
+        "nearer = fell & (distance < self.distance[rows])",
+        "nearer = fell",
+        (f"{NEAREST}::test_the_nearest_that_fell_and_the_least_are_kept",),
+    ),
+    Mutant(
+        "what is found is not drawn to the boundary",
+        "attacks/nearest.py",
+        "drawn[fell] = bisected(on_path, fools, end, HALVINGS)",
+        "drawn[fell] = end",
+        (f"{NEAREST}::test_what_falls_lies_on_the_boundary",),
+    ),
+    Mutant(
+        "the least quantity is not kept",
+        "attacks/nearest.py",
+        "self.worst[rows] = torch.where(column(lower, z), z, self.worst[rows])",
+        "self.worst[rows] = self.worst[rows]",
+        (f"{NEAREST}::test_beyond_the_radius_the_least_quantity_comes_back",),
+    ),
+    Mutant(
+        "the weight of the quantity falls while the example stands",
+        "attacks/carlini_wagner.py",
+        "weight = torch.where(low == 0, high / FACTOR, middle)",
+        "weight = weight / FACTOR",
+        (f"{NEAREST}::test_the_distance_of_a_linear_model_is_exact",),
+    ),
+    Mutant(
+        "Adam is not corrected for its start",
+        "attacks/carlini_wagner.py",
+        "(self.square / (1 - second ** (step + 1))).sqrt()",
+        "self.square.sqrt()",
+        (f"{NEAREST}::test_the_weighted_sum_is_minimised_by_adam",),
+    ),
+    Mutant(
+        "the way back through tanh has no slope",
+        "attacks/carlini_wagner.py",
+        "return self.side * torch.where(self.boxed, 1 - w.tanh() ** 2, 1)",
+        "return self.side",
+        (f"{NEAREST}::test_the_change_of_variables_is_that_of_the_paper",),
+    ),
+    Mutant(
         "restarts forget the best",
         "attacks/descent.py",
         "            better = value < least[standing]\n",
@@ -925,8 +1031,8 @@ METHODS = (
     Mutant(
         "the nearest point need not be in the set",
         "attacks/closest.py",
-        "                still &= near_by.contains(point, x)  # rounding must not lead out of it\n",
-        "",
+        "return still & contained(near_by, point, part.x)",
+        "return still",
         (
             f"{ATTACKS}::test_closest_finds_the_exact_distance_of_a_linear_model",
             f"{ATTACKS}::test_a_tie_is_a_success",
@@ -935,7 +1041,7 @@ METHODS = (
     ),
     Mutant(
         "the bisection takes points that are not fooled",
-        "attacks/closest.py",
+        "attacks/nearest.py",
         "near, far = torch.where(still, near, middle), torch.where(still, middle, far)",
         "near, far = torch.where(still, middle, near), torch.where(still, far, middle)",
         (f"{ATTACKS}::test_closest_finds_the_exact_distance_of_a_linear_model",),

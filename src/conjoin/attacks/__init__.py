@@ -1,10 +1,15 @@
 """Attacks: searches of S(x) for a small quantity."""
 
+<<<<<<< HEAD
 from conjoin.attacks.apgd import APGD
+from conjoin.attacks.carlini_wagner import CarliniWagner
 from conjoin.attacks.closest import Closest
+from conjoin.attacks.ddn import DDN
+from conjoin.attacks.deepfool import DeepFool
 from conjoin.attacks.descent import PGD, fgsm
 from conjoin.attacks.ensemble import quick, standard, thorough
 from conjoin.attacks.fab import FAB
+from conjoin.attacks.fmn import FMN
 from conjoin.attacks.greedy import Greedy
 from conjoin.attacks.grid import Grid, RandomSearch
 from conjoin.attacks.homotopy import Homotopy
@@ -15,23 +20,4 @@ from conjoin.attacks.targets import EachTarget
 from conjoin.attacks.universal import universal
 from conjoin.attacks.worst_of import WorstOf
 
-__all__ = [
-    "APGD",
-    "FAB",
-    "PGD",
-    "Closest",
-    "EachTarget",
-    "Greedy",
-    "Grid",
-    "Homotopy",
-    "HotFlip",
-    "OnGrid",
-    "RandomSearch",
-    "Square",
-    "WorstOf",
-    "fgsm",
-    "quick",
-    "standard",
-    "thorough",
-    "universal",
-]
+__all__ = ["APGD", "CarliniWagner", "Closest", "DDN", "DeepFool", "EachTarget", "FAB", "FMN", "Greedy", "Grid", "Homotopy", "HotFlip", "OnGrid", "PGD", "RandomSearch", "Square", "WorstOf", "fgsm", "quick", "standard", "thorough", "universal",]

@@ -15,8 +15,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.attacks.nearest import bisected
 from conjoin.core.arguments import check_method
 from conjoin.core.postcondition import check_candidates, contained, part_of, value_of
+from conjoin.core.projection import column
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Threat
@@ -54,15 +56,13 @@ class Closest:
             if len(fooled) == 0:
                 return found
             part, near_by, z = batch.rows(fooled), part_of(threat, fooled), found[fooled]
-            x = part.x
-            near = torch.zeros(len(fooled), dtype=x.dtype, device=x.device)
-            far = torch.ones_like(near)
-            best = z
-            for _ in range(self.steps):
-                middle = (near + far) / 2
-                point = x + middle.reshape(-1, *[1] * (x.ndim - 1)) * (z - x)
+
+            def on_segment(share: Tensor) -> Tensor:
+                return part.x + column(share, z) * (z - part.x)
+
+            def fools(point: Tensor) -> Tensor:
                 still = quantity(model(part.at(point)), part.aim) <= quantity.goal
-                still &= contained(near_by, point, x)  # rounding must not lead out of it
-                near, far = torch.where(still, near, middle), torch.where(still, middle, far)
-                best = torch.where(still.reshape(-1, *[1] * (x.ndim - 1)), point, best)
+                return still & contained(near_by, point, part.x)  # rounding must not lead out of it
+
+            best = bisected(on_segment, fools, z, self.steps)
         return found.index_copy(0, fooled, best)

@@ -55,7 +55,7 @@ class EachTarget:
         """
         if not isinstance(quantity, Margin):
             raise CapabilityError(
-                f"{self!r} looks for any wrong answer, so it takes the quantity margin; "
+                f"{self!r} looks for any wrong answer, the goal of the quantity margin; "
                 f"{quantity!r} already says which classes it is about: attack it directly"
             )
         outputs = outputs_of(model, batch)

@@ -59,9 +59,11 @@ def need_floats(batch: Batch) -> None:
 
 
 def gradients(
-    value: Tensor, places: tuple[Tensor, ...], *, keep: bool = False
+    value: Tensor, places: tuple[Tensor, ...], *, keep: bool = False, again: bool = False
 ) -> tuple[Tensor, ...]:
     """Differentiate the sum of ``value`` in each of ``places``; zero where it does not depend on one.
+
+    ``keep`` lets the result be differentiated, ``again`` another value of the same graph.
 
     Raises:
         CapabilityError: If it depends on none of them.
@@ -73,7 +75,7 @@ def gradients(
             places,
             torch.ones_like(value),
             create_graph=keep,
-            retain_graph=keep,
+            retain_graph=keep or again,
             allow_unused=True,
         )
     if all(gradient is None for gradient in found):

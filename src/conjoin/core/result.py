@@ -281,6 +281,20 @@ class AttackResult(Result):
     def _outcome(self) -> str:
         return f"{int(self.success.sum())} of {len(self.success)} reached the goal"
 
+    def robust_accuracy(self, eps: float) -> float:
+        """Return the share of examples for which no input that wins is known within ``eps``.
+
+        An *upper* bound of the robust accuracy at this radius, in the threat's units, as the distances
+        are: one run of a minimum-norm attack under a large radius gives the whole curve. An attack that
+        does not look for the nearest input gives a looser bound below its own radius.
+
+        Raises:
+            DataError: If ``eps`` is negative or NaN.
+        """
+        if not eps >= 0:
+            raise DataError(f"eps must be >= 0; got {eps!r}")
+        return float((~self.success | (self.distance > eps)).double().mean())
+
     def judged(self) -> tuple[Judgement, ...]:
         """Return what is known of each example: falsified, or unknown."""
         return tuple(

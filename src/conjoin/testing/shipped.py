@@ -47,6 +47,10 @@ NOT_METHODS = frozenset(
 )
 MADE_WITH: Mapping[str, Make] = {
     "APGD": lambda: attacks.APGD(steps=6),
+    "CarliniWagner": lambda: attacks.CarliniWagner(steps=20, searches=3),
+    "DDN": lambda: attacks.DDN(steps=15),
+    "DeepFool": lambda: attacks.DeepFool(steps=6, candidates=3),
+    "FMN": lambda: attacks.FMN(steps=15),
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
     "EachTarget": lambda: attacks.EachTarget(attacks.APGD(steps=3, surrogate=logit_ratio), 2),
     "FAB": lambda: attacks.FAB(steps=6),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
@@ -162,3 +163,19 @@ def test_a_result_without_its_tensors_is_refused(tmp_path: Path) -> None:
     save_tensors({"other": NUMBERS}, tmp_path / "r.safetensors", header)
     with pytest.raises(DataError, match="no Score that this version can read"):
         Score.load(tmp_path / "r.safetensors")
+
+
+def test_an_attack_tells_the_accuracy_at_every_radius() -> None:
+    found = AttackResult(
+        Provenance("attack", "FMN()", "pintor2021", 0),
+        inputs=torch.zeros(4, 1),
+        value=torch.tensor([-1.0, -1.0, 1.0, -1.0]),
+        clean=torch.tensor([1.0, 1.0, 1.0, -1.0]),
+        success=torch.tensor([True, True, False, True]),
+        distance=torch.tensor([0.2, 0.1, 0.05, 0.0], dtype=torch.float64),
+    )
+    told = [found.robust_accuracy(eps) for eps in (0, 0.05, 0.1, 0.15, 0.2, math.inf)]
+    assert told == [0.75, 0.75, 0.5, 0.5, 0.25, 0.25]  # at its distance an example has fallen
+    for wrong in (-0.1, math.nan):
+        with pytest.raises(DataError, match="eps must be >= 0"):
+            found.robust_accuracy(wrong)
