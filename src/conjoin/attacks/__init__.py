@@ -1,6 +1,5 @@
 """Attacks: searches of S(x) for a small quantity."""
 
-<<<<<<< HEAD
 from conjoin.attacks.apgd import APGD
 from conjoin.attacks.carlini_wagner import CarliniWagner
 from conjoin.attacks.closest import Closest
@@ -20,4 +19,27 @@ from conjoin.attacks.targets import EachTarget
 from conjoin.attacks.universal import universal
 from conjoin.attacks.worst_of import WorstOf
 
-__all__ = ["APGD", "CarliniWagner", "Closest", "DDN", "DeepFool", "EachTarget", "FAB", "FMN", "Greedy", "Grid", "Homotopy", "HotFlip", "OnGrid", "PGD", "RandomSearch", "Square", "WorstOf", "fgsm", "quick", "standard", "thorough", "universal",]
+__all__ = [
+    "APGD",
+    "DDN",
+    "FAB",
+    "FMN",
+    "PGD",
+    "CarliniWagner",
+    "Closest",
+    "DeepFool",
+    "EachTarget",
+    "Greedy",
+    "Grid",
+    "Homotopy",
+    "HotFlip",
+    "OnGrid",
+    "RandomSearch",
+    "Square",
+    "WorstOf",
+    "fgsm",
+    "quick",
+    "standard",
+    "thorough",
+    "universal",
+]
