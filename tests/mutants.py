@@ -68,6 +68,10 @@ HEARD = "tests/reference/test_sound.py"
 RANDOMISED = "tests/unit/models/test_models_randomised.py"
 SURROGATE = "tests/unit/models/test_models_surrogate.py"
 UNSEEN = "tests/property/test_unseen.py"
+ENSEMBLE = "tests/reference/test_ensemble.py"
+SMOOTHED = "tests/unit/models/test_smoothed.py"
+PLANE = "tests/property/test_hyperplane.py"
+DIAGNOSIS = "tests/unit/attacks/test_diagnosis.py"
 
 
 @dataclass(frozen=True)
@@ -2169,7 +2173,206 @@ SEMANTIC_METHODS = (
     ),
 )
 
-MUTANTS = (*CORE, *MODELS, *METHODS, *OTHER_DOMAINS, *CERTIFICATION, *SEMANTIC_METHODS)
+STRONGER = (
+    Mutant(
+        "momentum goes the other way",
+        "attacks/apgd.py",
+        "(1 - ahead) * (self.z - self.before)",
+        "(ahead - 1) * (self.z - self.before)",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "steps are never halved",
+        "attacks/apgd.py",
+        "torch.where(self.halved, self.length / 2, self.length)",
+        "self.length",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "a step that pays rarely stays",
+        "attacks/apgd.py",
+        "rare = self.falls <= PAYING * since",
+        "rare = self.falls < 0",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "a halved step does not go back to the best",
+        "attacks/apgd.py",
+        "        self.z = torch.where(wide, self.best, self.z)\n",
+        "",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "the gradient stays behind when a point goes back",
+        "attacks/apgd.py",
+        "        self.gradient = torch.where(wide, self.best_gradient, self.gradient)\n",
+        "",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "checkpoints do not come closer",
+        "attacks/apgd.py",
+        "max(periods[-1] - less, least)",
+        "max(periods[-1] - 0, least - 1 + 1) if len(periods) < 9 else least",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "a guide's loss is taken for the model's quantity",
+        "attacks/apgd.py",
+        "        if self.guide is not self.model or self.surrogate is not self.quantity:\n            value = self.quantity(outputs, batch.aim)\n",
+        "",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "the right class is headed for",
+        "attacks/targets.py",
+        "wrong = outputs.scatter(1, own, -torch.inf)",
+        "wrong = outputs",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "surrogates of the margin stand for anything",
+        "attacks/descent.py",
+        "isinstance(surrogate, LogLikelihood | LogitRatio) and not isinstance(quantity, Margin)",
+        "False",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "the ratio divides by the second",
+        "core/quantity.py",
+        "last = top[:, 2] if aim.ndim == 1 else",
+        "last = top[:, 1] if aim.ndim == 1 else",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "the targeted ratio divides as the other does",
+        "core/quantity.py",
+        "else top[:, 2:].mean(1)",
+        "else top[:, 2]",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "twins are as sharp as the network",
+        "attacks/homotopy.py",
+        "[smoothed(model, value) for value in self.sharpness]",
+        "[model for _ in self.sharpness]",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "what crossed outside counts as won",
+        "attacks/fab.py",
+        "crossed & threat.contains(z, batch.x)",
+        "crossed",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "a step to the plane falls short",
+        "attacks/fab.py",
+        "MOST, BEYOND, BACK = 0.1, 1.05, 0.9",
+        "MOST, BEYOND, BACK = 0.1, 0.5, 0.9",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "the plane is met by every element alike",
+        "core/hyperplane.py",
+        "speed = size if order == 2 else torch.ones_like(size)",
+        "speed = torch.ones_like(size)",
+        (PLANE,),
+    ),
+    Mutant(
+        "elements stuck at the box move",
+        "core/hyperplane.py",
+        "torch.where(way > 0, high, -low)",
+        "torch.where(way > 0, -low, high)",
+        (PLANE,),
+    ),
+    Mutant(
+        "small weights go first",
+        "core/hyperplane.py",
+        "dim=1, descending=True",
+        "dim=1, descending=False",
+        (PLANE,),
+    ),
+    Mutant(
+        "windows never change",
+        "attacks/square.py",
+        "better = (value < least)",
+        "better = (value < least - 1e9)",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "windows leave out the last place",
+        "attacks/square.py",
+        "(size - length + 1)",
+        "max(1, size - length - 3)",
+        (ENSEMBLE,),
+    ),
+    Mutant(
+        "sharpness has no scale",
+        "models/smoothed.py",
+        "(sharpness / deviation)",
+        "(sharpness / torch.ones_like(deviation))",
+        (SMOOTHED,),
+    ),
+    Mutant(
+        "the deviation is the whole batch's",
+        "models/smoothed.py",
+        "flat.std(1)",
+        "flat.std().expand(len(flat))",
+        (SMOOTHED,),
+    ),
+    Mutant(
+        "a soft minimum is a maximum",
+        "models/smoothed.py",
+        "soft = sign * torch.logsumexp(sign * beta * z",
+        "soft = torch.logsumexp(beta * z",
+        (SMOOTHED,),
+    ),
+    Mutant(
+        "pads count as zero",
+        "models/smoothed.py",
+        "value=-torch.inf",
+        "value=0.0",
+        (SMOOTHED,),
+    ),
+    Mutant(
+        "amber is never red",
+        "attacks/diagnosis/indicator.py",
+        "return self._red if self.value >= self.red else Level.AMBER",
+        "return Level.AMBER",
+        (DIAGNOSIS,),
+    ),
+    Mutant(
+        "the verdict is the mildest",
+        "attacks/diagnosis/indicator.py",
+        "return max((one.level",
+        "return min((one.level",
+        (DIAGNOSIS,),
+    ),
+    Mutant(
+        "planted points are inside",
+        "attacks/diagnosis/planted.py",
+        "own > scores",
+        "own < scores",
+        (DIAGNOSIS,),
+    ),
+    Mutant(
+        "any layer minds its mode",
+        "attacks/diagnosis/state.py",
+        'return code is None or "training" in code.co_names',
+        "return True",
+        (DIAGNOSIS,),
+    ),
+    Mutant(
+        "generators are not moved between passes",
+        "attacks/diagnosis/state.py",
+        "torch.manual_seed(number)",
+        "torch.manual_seed(0)",
+        (DIAGNOSIS,),
+    ),
+)
+
+MUTANTS = (*STRONGER, *CORE, *MODELS, *METHODS, *OTHER_DOMAINS, *CERTIFICATION, *SEMANTIC_METHODS)
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,10 @@ def standard() -> WorstOf:
             Homotopy(),
             FAB(steps=100),
             EachTarget(
-                Homotopy(sharpness=(1.0, 3.0, 9.0), steps=8, surrogate=logit_ratio), targets=3
+                Homotopy(sharpness=(1.0, 4.0, 16.0), steps=8, surrogate=logit_ratio), targets=3
             ),
-            EachTarget(FAB(steps=100, surrogate=Contrast()), targets=4),
+            EachTarget(FAB(steps=100, surrogate=Contrast()), targets=3),
+            Homotopy(sharpness=(4.0, 8.0, 16.0, 32.0), surrogate=None),
             Square(queries=200),
         )
     )
