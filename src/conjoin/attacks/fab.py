@@ -93,7 +93,7 @@ class FAB:
         place = torch.arange(len(z), device=z.device)
         best, won = batch.x.clone(), torch.zeros(len(z), dtype=torch.bool, device=z.device)
         near = torch.full((len(z),), torch.inf, dtype=torch.float64, device=z.device)
-        whole, everywhere = batch, threat
+        whole, everywhere, room = batch, threat, _Room.of(threat, batch.x)
         sought = self.surrogate or quantity
         for _ in range(self.steps):
             outputs, above, normal = outputs_and_gradient(model, sought, batch.at(z))
@@ -111,13 +111,14 @@ class FAB:
                 return best, won
             if len(standing) <= len(z) * (1 - LEAVING):
                 place, batch, threat = place[standing], batch.rows(standing), threat.rows(standing)
+                room = room.rows(standing)
                 z, crossed = z[standing], crossed[standing]
                 above, normal = above[standing], normal[standing]
             plane = _Plane(z, above, normal)
-            z = _next(plane, crossed, threat, batch.x)
+            z = _next(plane, crossed, room)
         # What crossed outside S(x) may have crossed at its edge, and so may the plane's nearest point.
         direct = best.clone()
-        direct[place] = batch.x + JUST * plane.nearest(batch.x, threat, batch.x)
+        direct[place] = batch.x + JUST * plane.nearest(batch.x, room)
         with torch.no_grad():
             ends = [everywhere.project(end, whole.x) for end in (direct, best)]
             for end in ends:
@@ -140,30 +141,56 @@ class _Plane:
     above: Tensor
     normal: Tensor
 
-    def nearest(self, u: Tensor, threat: Ball, x: Tensor) -> Tensor:
+    def nearest(self, u: Tensor, room: _Room) -> Tensor:
         """Return the shortest way to it from ``u``, within the box of S(x)."""
         w = self.normal.flatten(1)
         change = -self.above - (w * (u - self.z).flatten(1)).sum(1)
-        box = threat.at(torch.inf).enclosure(x)
-        low, high = ((end.to(u.dtype) - u).flatten(1) for end in (box.low, box.high))
-        return onto_plane(w, change, low, high, threat.order).reshape(u.shape)
+        low, high = ((end - u).flatten(1) for end in (room.low, room.high))
+        return onto_plane(w, change, low, high, room.order).reshape(u.shape)
 
 
-def _next(plane: _Plane, crossed: Tensor, threat: Ball, x: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Where the search may go: the box of S(x), without its radius.
+
+    Attributes:
+        x: The examples.
+        low, high: The box, shaped like x.
+        order: The p of the norm.
+    """
+
+    x: Tensor
+    low: Tensor
+    high: Tensor
+    order: float
+
+    @classmethod
+    def of(cls, threat: Ball, x: Tensor) -> _Room:
+        """Look it up, in floats that lie inside it."""
+        whole = threat.at(torch.inf)
+        low, high = (whole.project(torch.full_like(x, end), x) for end in (-torch.inf, torch.inf))
+        return cls(x, low, high, threat.order)
+
+    def rows(self, keep: Tensor) -> _Room:
+        """Select examples."""
+        return _Room(self.x[keep], self.low[keep], self.high[keep], self.order)
+
+
+def _next(plane: _Plane, crossed: Tensor, room: _Room) -> Tensor:
     """Return the next point: between the steps to the plane from ``z`` and from ``x``.
 
     A point that has crossed is pulled back instead, for the plane there is another.
     """
-    z = plane.z
-    own, first = (plane.nearest(u, threat, x) for u in (z, x))
+    z, x = plane.z, room.x
+    own, first = (plane.nearest(u, room) for u in (z, x))
     lengths = [
-        torch.linalg.vector_norm(d.flatten(1), ord=threat.order, dim=1).clamp_min(1e-8)
+        torch.linalg.vector_norm(d.flatten(1), ord=room.order, dim=1).clamp_min(1e-8)
         for d in (own, first)
     ]
     share = column((lengths[0] / (lengths[0] + lengths[1])).clamp_max(MOST), x)
     ahead = (1 - share) * (z + BEYOND * own) + share * (x + BEYOND * first)
     after = torch.where(column(crossed, x), x + BACK * (z - x), ahead)
-    return threat.at(torch.inf).project(after, x)
+    return torch.minimum(torch.maximum(after, room.low), room.high)
 
 
 __all__ = ["FAB"]
