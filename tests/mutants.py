@@ -45,6 +45,7 @@ SWEEP = "tests/unit/audit/test_robustness.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 CORRUPTIONS = "tests/unit/data/test_data_corruptions.py"
 DATA = "tests/unit/data/test_data_dataset.py"
+EVALUATION = "tests/unit/audit/test_evaluation.py"
 DEPLOYED = "tests/reference/test_deployed.py"
 GRAPHS = "tests/property/test_graphs.py"
 HELD = "tests/unit/models/test_models_held.py"
@@ -2219,8 +2220,8 @@ STRONGER = (
     Mutant(
         "a guide's loss is taken for the model's quantity",
         "attacks/apgd.py",
-        "        if self.guide is not self.model or self.surrogate is not self.quantity:\n            value = self.quantity(outputs, batch.aim)\n",
-        "",
+        "            value = self.quantity(outputs, batch.aim)\n        return loss",
+        "            pass\n        return loss",
         (ENSEMBLE,),
     ),
     Mutant(
@@ -2372,7 +2373,180 @@ STRONGER = (
     ),
 )
 
-MUTANTS = (*STRONGER, *CORE, *MODELS, *METHODS, *OTHER_DOMAINS, *CERTIFICATION, *SEMANTIC_METHODS)
+EVALUATIONS = (
+    Mutant(
+        "certified points are attacked",
+        "audit/evaluation/known.py",
+        "return self.right & ~self.fell & ~self.certified",
+        "return self.right & ~self.fell",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "what fell is attacked again",
+        "audit/evaluation/known.py",
+        "return self.right & ~self.fell & ~self.certified",
+        "return self.right & ~self.certified",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "no certified point is checked",
+        "audit/evaluation/known.py",
+        "            among &= self.certified\n",
+        "            among &= ~self.right\n",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "a contradiction has a slack that covers it",
+        "audit/evaluation/known.py",
+        "ROUNDING = 256",
+        "ROUNDING = 1 << 30",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "rounding excuses a claim about the deployed network",
+        "audit/evaluation/known.py",
+        "room = torch.where(self.deployed[rows], 0.0, slack)",
+        "room = slack * 1e5",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "a step is taken again",
+        "audit/evaluation/known.py",
+        "        self.covered(part.key)[rows] = True\n",
+        "",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "parts have the random numbers of the first",
+        "audit/evaluation/setting.py",
+        ".fold(self.place)",
+        ".fold(0)",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "a threat is named by what it prints",
+        "audit/evaluation/setting.py",
+        "if is_dataclass(value) and not isinstance(value, type):",
+        "if False:",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "rows are believed",
+        "audit/evaluation/record.py",
+        "if seal != _sealed(table, story):",
+        "if False:",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "adversarial inputs are believed",
+        "audit/evaluation/record.py",
+        "        if wrong:\n",
+        "        if False:\n",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "distances are read in single precision",
+        "audit/evaluation/record.py",
+        "else torch.float64,",
+        "else torch.float32,",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "a record takes any model",
+        "audit/evaluation/record.py",
+        "        if differ:\n",
+        "        if False:\n",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "every look has all of alpha",
+        "audit/evaluation/stopping.py",
+        "self.alpha / len(self.looks(count))",
+        "self.alpha",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "examples are looked at as they come",
+        "audit/evaluation/worst_case.py",
+        'order = shuffled(known.setting.data.positions, seed, "order")',
+        "order = every",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "the sample is what still stands",
+        "audit/evaluation/worst_case.py",
+        "~(known.fell & ~search.taken_by(dear))",
+        "~known.fell",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "the bound counts those that were seen to fall twice",
+        "audit/evaluation/stopping.py",
+        "most_marked(fell, sampled, left, rule.alpha) - fell",
+        "most_marked(fell, sampled, left, rule.alpha)",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "the bound is one too low",
+        "audit/statistics.py",
+        "return marked + bisect_left(range(1, unseen + 1), True, key=unlikely)",
+        "return max(marked, marked + bisect_left(range(1, unseen + 1), True, key=unlikely) - 1)",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "a sample is drawn with replacement",
+        "audit/statistics.py",
+        "return Fraction(few, ways) <= level",
+        "return special.bdtr(marked, drawn, of / total) <= alpha",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "McNemar's test is one-sided",
+        "audit/statistics.py",
+        "2 * float(special.bdtr",
+        "float(special.bdtr",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "a radius forgets what the smaller ones broke",
+        "audit/evaluation/curve.py",
+        "                known.carry(before)\n",
+        "                known.inputs = before.inputs.clone()\n",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "survivors are left alone at larger radii",
+        "audit/evaluation/curve.py",
+        "            search.go(replace(self.steps, certifiers=()), self.every)\n",
+        "            _ = number or search.go(replace(self.steps, certifiers=()), self.every)\n",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "a warm start is a cold one",
+        "audit/evaluation/started.py",
+        "        return self.start\n",
+        "        return self.inside.sample(x, rng)\n",
+        (EVALUATION,),
+    ),
+    Mutant(
+        "passes of one radius stand for the curve",
+        "audit/evaluation/curve.py",
+        "return [part for search in self.searches for part in search.known.parts]",
+        "return list(self.searches[-1].known.parts)",
+        (EVALUATION,),
+    ),
+)
+
+MUTANTS = (
+    *STRONGER,
+    *CORE,
+    *MODELS,
+    *METHODS,
+    *OTHER_DOMAINS,
+    *CERTIFICATION,
+    *SEMANTIC_METHODS,
+    *EVALUATIONS,
+)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from conjoin.audit.evaluation import worst_case
     from conjoin.core.ball import L1, L2, Linf
     from conjoin.core.dataset import Dataset, Feature, Kind
     from conjoin.core.quantity import Contrast, given, log_likelihood, logit, margin, predicted
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "conjoin.audit.evaluation": ("worst_case",),
     "conjoin.core.dataset": ("Dataset", "Feature", "Kind"),
     "conjoin.core.quantity": (
         "Contrast",
@@ -64,6 +66,7 @@ __all__ = [
     "predict",
     "predicted",
     "score",
+    "worst_case",
     "wrap",
 ]
 

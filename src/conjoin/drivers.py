@@ -67,14 +67,14 @@ def attack(
         PlanError: If method, threat, quantity or target is none.
     """
     return core.attack(
-        _model(model),
-        _data(data),
-        _made(method, "an attack, e.g. PGD()"),
-        _threat(threat),
-        seed=_seed(seed),
+        model_from(model),
+        data_from(data),
+        method_from(method, "an attack, e.g. PGD()"),
+        threat_from(threat),
+        seed=seed_from(seed),
         quantity=quantity,
         target=target,
-        run=_run(run),
+        run=run_from(run),
     )
 
 
@@ -110,14 +110,14 @@ def certify(
         PlanError: If method, threat, quantity or target is none.
     """
     return core.certify(
-        _model(model),
-        _data(data),
-        _made(method, "a certifier, e.g. Lipschitz()"),
-        _threat(threat),
-        seed=_seed(seed),
+        model_from(model),
+        data_from(data),
+        method_from(method, "a certifier, e.g. Lipschitz()"),
+        threat_from(threat),
+        seed=seed_from(seed),
         quantity=quantity,
         target=target,
-        run=_run(run),
+        run=run_from(run),
     )
 
 
@@ -145,9 +145,9 @@ def attribute(
         PostconditionError: If the method returns non-finite values or another shape.
         ModelError, DataError, PlanError: If an argument is not what it is taken for.
     """
-    by = _made(method, "an attributor, e.g. integrated_gradients()")
-    given_, seed, run = _data(data), _seed(seed), _run(run)
-    return core.attribute(_model(model), given_, by, seed=seed, target=target, run=run)
+    by = method_from(method, "an attributor, e.g. integrated_gradients()")
+    given_, seed, run = data_from(data), seed_from(seed), run_from(run)
+    return core.attribute(model_from(model), given_, by, seed=seed, target=target, run=run)
 
 
 def score(
@@ -179,14 +179,14 @@ def score(
         ModelError, DataError, PlanError: If an argument is not what it is taken for.
     """
     return core.score(
-        _model(model),
-        _data(data),
-        _made(method, "an attributor, e.g. integrated_gradients()"),
-        _made(metric, "a metric, e.g. Deletion()"),
-        seed=_seed(seed),
+        model_from(model),
+        data_from(data),
+        method_from(method, "an attributor, e.g. integrated_gradients()"),
+        method_from(metric, "a metric, e.g. Deletion()"),
+        seed=seed_from(seed),
         values=None if values is None else _tensor(values, "explanations"),
         target=target,
-        run=_run(run),
+        run=run_from(run),
     )
 
 
@@ -207,14 +207,15 @@ def predict(
         ModelError: If it is no model, or its outputs are not finite or have another shape.
         DataError: If the data are none.
     """
-    return core.predict(_model(model), _data(data), run=_run(run))
+    return core.predict(model_from(model), data_from(data), run=run_from(run))
 
 
-def _model(model: Network) -> Model:
+def model_from(model: Network) -> Model:
+    """Wrap a module; anything else is left to the driver to take or to refuse."""
     return wrap(model) if isinstance(model, nn.Module) else model
 
 
-def _data(data: Labelled) -> Dataset:
+def data_from(data: Labelled) -> Dataset:
     """Make a data set of a pair; anything else is left to the driver to take or to refuse."""
     if isinstance(data, Stored):
         return data.held()  # what a driver returns is as large
@@ -254,7 +255,7 @@ def _tensor(values: object, what: str) -> Tensor:
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
 
-def _made(method: T, what: str) -> T:
+def method_from(method: T, what: str) -> T:
     """Refuse a class, or a function without arguments, in place of the method that it makes.
 
     Raises:
@@ -276,7 +277,7 @@ def _takes_nothing(function: Any) -> bool:
     return True
 
 
-def _threat(threat: Threat) -> Threat:
+def threat_from(threat: Threat) -> Threat:
     """Refuse what looks like a threat and is none.
 
     Raises:
@@ -295,13 +296,23 @@ def _threat(threat: Threat) -> Threat:
     return threat
 
 
-def _seed(seed: int) -> int:
+def seed_from(seed: int) -> int:
+    """Take an integer of any kind for a seed.
+
+    Raises:
+        PlanError: If it is none.
+    """
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise PlanError(f"expected seed, an integer, e.g. seed=0; got {describe(seed)}")
     return int(seed)
 
 
-def _run(run: Run) -> Run:
+def run_from(run: Run) -> Run:
+    """Refuse what does not say how to run.
+
+    Raises:
+        PlanError: With what to write.
+    """
     if not isinstance(run, Run):
         raise PlanError(f"expected run=Run(batch_size=128), how to run; got {describe(run)}")
     return run
