@@ -130,6 +130,15 @@ def test_rows_in_parts_are_the_same(
     asked = Asked.of(quantity.rows(torch.arange(5), CLASSES))
     matrix = numbers(CLASSES, 7, dtype=torch.float64)
     wanted = asked.rows @ matrix
+    values, room = (
+        numbers(5, CLASSES, dtype=torch.float64),
+        numbers(5, CLASSES, seed=1).double().abs(),
+    )
+    least = (asked.rows @ values[:, :, None] - asked.rows.abs() @ room[:, :, None])[:, :, 0]
+    again = torch.tensor([3, 0, 3])
+    torch.testing.assert_close(asked.lower(values, room), least, rtol=1e-12, atol=1e-12)
+    found = asked.lower(values[again], room[again], again)
+    torch.testing.assert_close(found, least[again], rtol=1e-12, atol=1e-12)
     for part in (1, 70, head.PART):
         monkeypatch.setattr(head, "PART", part)
         found = torch.cat([rows for _, rows in asked.across(matrix)], dim=1)
