@@ -3,7 +3,7 @@
     python examples/train_credit.py DATA OUT    # DATA: the folder that holds german.data
 
 The network takes the table in its own units: its first layer standardises the columns, so that a threat
-of half a spread is half a spread, whoever attacks. OUT gets ``credit_mlp.json`` and
+of half a deviation is half a deviation, whoever attacks. OUT gets ``credit_mlp.json`` and
 ``credit_mlp.safetensors``, which ``conjoin.models.card.load`` reads, and ``german_credit.data``, the
 rows that it was not trained on. These three ship with the package, in src/conjoin/models/files and
 src/conjoin/data/files; the SHA-256 that is printed stands in src/conjoin/data/german.py.
@@ -26,7 +26,7 @@ from conjoin.core.dataset import grouped
 from conjoin.core.distribution import Reference
 from conjoin.core.quantity import Always, Contrast
 from conjoin.core.result import replace_file, save_tensors
-from conjoin.data import Spread, german_credit
+from conjoin.data import Deviations, german_credit
 from conjoin.data.german import SAMPLE, held_out
 from conjoin.models.card import Layer, build, load
 from conjoin.nn.initialise import initialise
@@ -51,13 +51,13 @@ def pack(source: Path, test: Dataset, target: Path) -> None:
 
 def layers(train: Dataset) -> list[dict[str, object]]:
     """Standardise, one hidden layer of 16, two classes."""
-    mean, spread = train.x.mean(0), train.x.std(0, correction=0)
+    mean, deviation = train.x.mean(0), train.x.std(0, correction=0)
     columns = len(train.features)
     return [
         {
             "kind": "normalise",
             "mean": mean.tolist(),
-            "std": torch.where(spread > 0, spread, 1.0).tolist(),
+            "std": torch.where(deviation > 0, deviation, 1.0).tolist(),
         },
         {"kind": "linear", "inputs": columns, "outputs": 16},
         {"kind": "relu"},
@@ -74,9 +74,9 @@ def accuracy(network: nn.Module, data: Dataset) -> float:
 
 
 def threats(train: Dataset) -> dict[str, Scaled]:
-    """Half a spread of every column, or of all together; columns that nobody can change stay."""
-    spread = Spread.of(train)
-    return {"linf:0.5": spread.threat(Linf, 0.5), "l2:0.5": spread.threat(L2, 0.5)}
+    """Half a deviation of every column, or of all together; columns that nobody can change stay."""
+    deviations = Deviations.of(train)
+    return {"linf:0.5": deviations.threat(Linf, 0.5), "l2:0.5": deviations.threat(L2, 0.5)}
 
 
 def measure(network: nn.Module, train: Dataset, test: Dataset) -> dict[str, object]:
@@ -85,8 +85,8 @@ def measure(network: nn.Module, train: Dataset, test: Dataset) -> dict[str, obje
     for name, threat in threats(train).items():
         held = certify(network, test, BestOf((Interval(), Lipschitz())), threat)
         fell = attack(network, test, PGD(steps=50, restarts=2), threat, seed=0)
-        found[f"certified_accuracy {name} spreads"] = share(held.certified)
-        found[f"robust_accuracy {name} spreads (upper bound)"] = share(~fell.success)
+        found[f"certified_accuracy {name} deviations"] = share(held.certified)
+        found[f"robust_accuracy {name} deviations (upper bound)"] = share(~fell.success)
     answers = predict(network, test).argmax(1)
     for name in test.regions:
         blank = without(test, train, name)

@@ -43,6 +43,7 @@ ATTACKS = "tests/reference/test_attacks.py"
 ATTRIBUTION = "tests/reference/test_attribution.py"
 SWEEP = "tests/unit/audit/test_robustness.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
+HEAD = "tests/reference/test_head.py"
 CORRUPTIONS = "tests/unit/data/test_data_corruptions.py"
 DATA = "tests/unit/data/test_data_dataset.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
@@ -1624,29 +1625,57 @@ CERTIFICATION = (
     Mutant(
         "an interval bound forgets the rounding of its products",
         "certification/interval.py",
-        "    lower = value - spread - slack - fixed\n",
-        "    lower = value - spread - fixed\n",
+        "room = 4 * share * ((point.abs() + reach) @ head.size.mT) + fixed",
+        "room = 0 * (point.abs() + reach) @ head.size.mT + fixed",
         (_RATIONAL,),
     ),
     Mutant(
         "an interval bound forgets the rounding of its offset",
         "certification/interval.py",
-        "    lower = value - spread - slack - fixed\n",
-        "    lower = value - spread - slack\n",
+        "fixed = 4 * share * head.offset_size + ",
+        "fixed = ",
         (_RATIONAL,),
     ),
     Mutant(
         "an interval bound through a ball forgets its rounding",
         "certification/interval.py",
-        "value - reach * dual * (1 + share) - slack - fixed)",
-        "value - reach * dual * (1 + share))",
+        "    other = about(box.ball.centre.flatten(1), reach)\n",
+        "    fixed = fixed * 0\n    other = about(box.ball.centre.flatten(1), reach * 0)\n",
         (_RATIONAL,),
+    ),
+    Mutant(
+        "a bound of folded rows forgets how far the box reaches",
+        "certification/interval.py",
+        'torch.einsum("bkf,bf->bk", rows.abs_(), radius) * (1 + share)',
+        'torch.einsum("bkf,bf->bk", rows.abs_(), radius) * (1 - 1e-6)',
+        (f"{HEAD}::test_bounds_of_a_folded_head_are_the_exact_minimum_up_to_rounding",),
+    ),
+    Mutant(
+        "the second class of a difference is off by nothing",
+        "certification/head.py",
+        "return (values - room).gather(1, i) - (values + room).gather(1, j)",
+        "return (values - room).gather(1, i) - values.gather(1, j)",
+        (f"{HEAD}::test_rows_in_parts_are_the_same",),
+    ),
+    Mutant(
+        "boxes pass through windows that overlap",
+        "certification/head.py",
+        "return bool((none * two - one.square() <= 1e-14 * none * two).all())",
+        "return True",
+        (f"{HEAD}::test_only_maps_that_boxes_pass_with_no_loss_are_left_out",),
+    ),
+    Mutant(
+        "a ball at the input is met behind the first maps",
+        "certification/head.py",
+        "if chain and isinstance(steps[steps[chain[0]].sources[0]].op, Given):",
+        "if False:",
+        (f"{HEAD}::test_a_ball_at_the_input_is_met_by_the_whole_head",),
     ),
     Mutant(
         "an interval bound forgets the deployed rounding of the last layers",
         "certification/interval.py",
-        "            if error is not None:\n",
-        "            if False:\n",
+        " + error * (1 + 1e-9)",
+        "",
         (_LINEAR,),
     ),
     Mutant(
@@ -1816,8 +1845,8 @@ CERTIFICATION = (
     Mutant(
         "a row of the quantity that is no pair has the constant of one class",
         "certification/lipschitz.py",
-        "steep = (rows.abs() @ found.single) * (1 + 1e-12)",
-        "steep = rows.abs() @ found.single * 0",
+        "steep = (asked.rows.abs() @ found.single) * (1 + 1e-12)",
+        "steep = asked.rows.abs() @ found.single * 0",
         (f"{CERTIFICATES}::test_any_row_of_a_quantity_has_its_constant",),
     ),
     Mutant(

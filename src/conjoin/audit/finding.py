@@ -107,10 +107,15 @@ def judge(rulings: Iterable[tuple[str, Ruling]], required: Iterable[str]) -> Ver
     """
     given = list(rulings)
     least = min((ruling.cap for _, ruling in given), default=Verdict.TOO_FEW)
-    spoken = {kind for kind, ruling in given if ruling.bearing is Bearing.FOR}
-    if least is Verdict.TRUST and not spoken.issuperset(required):
+    if least is Verdict.TRUST and wanting(given, required):
         return Verdict.WITH_CARE
     return least
+
+
+def wanting(rulings: Iterable[tuple[str, Ruling]], required: Iterable[str]) -> tuple[str, ...]:
+    """Return the required kinds of which no finding speaks for the model."""
+    spoken = {kind for kind, ruling in rulings if ruling.bearing is Bearing.FOR}
+    return tuple(kind for kind in required if kind not in spoken)
 
 
 def written(number: Number) -> str:
@@ -140,4 +145,4 @@ def plain(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-__all__ = ["Bearing", "Finding", "Ruling", "Verdict", "judge", "plain", "written"]
+__all__ = ["Bearing", "Finding", "Ruling", "Verdict", "judge", "plain", "wanting", "written"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from conjoin.audit.choice import FIRST
-from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict, judge, plain
+from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict, judge, plain, wanting
 from conjoin.audit.plan import Plan
 from conjoin.audit.schema import (
     CostRecord,
@@ -90,20 +90,35 @@ def stand(
 
     Of equal verdicts that model stands first of which the attacks left most, under the threat where
     they left least; then the one that is right more often; then the one that was named first. The
-    reasons are the findings that allow no better verdict; of one that is trusted, what speaks for it.
+    reasons are the findings that allow no better verdict; of one that is trusted, what speaks for it;
+    where no finding is in the way, what would have to be found.
     """
     graded = []
     for model in models:
         own = [finding for _, finding in found if finding.model == model]
-        verdict = judge(((f.kind, f.ruling) for f in own), plan.rules.required)
+        rulings = [(f.kind, f.ruling) for f in own]
+        verdict = judge(rulings, plan.rules.required)
         least = [f for f in own if f.ruling.cap <= verdict]
         if verdict is Verdict.TRUST:
             least = [f for f in own if f.ruling.bearing is Bearing.FOR]
         reasons = tuple(f.record("").sentence for f in least)
+        if not reasons:
+            reasons = (_missing(model, wanting(rulings, plan.rules.required)),)
         place = -verdict, -_least(own, ATTACKED), -_least(own, FIRST)
         graded.append((place, Standing(model=model, verdict=verdict.words, reasons=reasons)))
     graded.sort(key=lambda pair: pair[0])
     return tuple(standing for _, standing in graded)
+
+
+def _missing(model: str, kinds: Sequence[str]) -> str:
+    """Say what a model lacks that no finding stands against."""
+    if not kinds:
+        return f"Nothing was found against `{model}`, and the plan asks for nothing that speaks for it."
+    words = " and ".join(kind.replace("_", " ") for kind in kinds)
+    return (
+        f"Nothing was found against `{model}`, but nothing speaks for it as to {words}, which a model "
+        "needs to be trusted."
+    )
 
 
 def _least(found: Iterable[Finding], kind: str) -> float:

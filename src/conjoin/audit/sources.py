@@ -9,6 +9,7 @@ path, a table ``file.csv?label=paid back&immutable=age``, or such a call returni
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -174,16 +175,21 @@ def _columns(
 ) -> Dataset:
     """Read a table; ``classes``, ``immutable`` and ``protected`` are lists with commas between.
 
-    A column ``id`` names the rows unless ``identity`` says another. Protected attributes are regions.
+    A name that holds a comma stands in double quotes, as in a CSV file. A column ``id`` names the rows
+    unless ``identity`` says another. Protected attributes are regions.
     """
     layout = Layout(delimiter or TABLES[_kind(path.name)] or ",")
+    names, fixed_names, asked = (
+        _listed(path, said, text)
+        for said, text in (("classes", classes), ("immutable", immutable), ("protected", protected))
+    )
     if not identity and label != "id" and "id" in header(path, layout):
         identity = "id"
-    data = table(path, label=label, classes=_listed(classes), identity=identity, layout=layout)
+    data = table(path, label=label, classes=names, identity=identity, layout=layout)
     places = grouped(data.features)
-    fixed = {k for name in _listed(immutable) for k in _places(path, places, name)}
+    fixed = {k for name in fixed_names for k in _places(path, places, name)}
     regions = {}
-    for name in _listed(protected):
+    for name in asked:
         regions[name] = torch.zeros(len(data.features), dtype=torch.bool)
         regions[name][_places(path, places, name)] = True
     features = tuple(replace(f, immutable=k in fixed) for k, f in enumerate(data.features))
@@ -195,13 +201,22 @@ def _kind(name: str) -> str:
     return Path(name.lower().removesuffix(".gz")).suffix
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _listed(path: Path, said: str, text: str) -> tuple[str, ...]:
+    """Read names with commas between, as one line of a CSV file."""
+    try:
+        (parts,) = csv.reader([text], skipinitialspace=True, strict=True) if text else [()]
+    except (csv.Error, ValueError) as error:  # or a line break outside quotes
+        raise DataError(
+            f"{path}: {said}={text} is no list of names ({error}); expected commas between them, and a "
+            f'name that holds a comma in double quotes: {said}="a, b",c'
+        ) from error
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _places(path: Path, places: Mapping[str, list[int]], name: str) -> list[int]:
     if name not in places:
-        raise DataError(f"{path} has no attribute {name!r}; it has {', '.join(places)}")
+        known = ", ".join(f'"{known}"' if "," in known else known for known in places)
+        raise DataError(f"{path} has no attribute {name!r}; it has {known}")
     return places[name]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from conjoin.certification.head import features, fold, identity, tail
+from conjoin.certification.head import device_of, features, fold, tail
 from conjoin.certification.length import Length, Lengths, Line
 from conjoin.certification.rounding import SMALLEST, UNIT, gamma
 from conjoin.core.operator import Affine, Dense, Elementwise, MaxWindows, Step
@@ -89,9 +89,8 @@ def constants(steps: Sequence[Step], norms: Mapping[int, tuple[float, float]]) -
     inner = carried(Lengths(norms, None), steps[: place + 1], (place,))[place].constant
     if not math.isfinite(inner):
         raise ModelError("the Lipschitz constant of the features overflows; certify it otherwise")
-    classes = steps[-1].shape[0]
-    folded = fold(steps, chain, identity(classes, _device(steps)))
-    rows, size, share = folded.rows[0], folded.size[0], folded.share
+    folded = fold(steps, chain)
+    rows, size, share = folded.rows, folded.size, folded.share
     loss = share * _lengths(size)
     pairs = _apart(rows) + loss + loss[:, None]
     pairs.fill_diagonal_(0.0)
@@ -114,7 +113,7 @@ def errors(steps: Sequence[Step], domain: Lengths) -> Errors:
     place = features(steps, chain)
     before = carried(domain, steps[: place + 1], (place,))[place]
     maps = [steps[p] for p in chain if isinstance(steps[p].op, Affine)]
-    classes, device = steps[-1].shape[0], _device(steps)
+    classes, device = steps[-1].shape[0], device_of(steps)
     slope = torch.zeros(classes, dtype=torch.float64, device=device)
     base = torch.zeros_like(slope)
     last = steps[chain[-1]].op if len(maps) == 1 else None  # nothing moves what it gives
@@ -136,13 +135,6 @@ def errors(steps: Sequence[Step], domain: Lengths) -> Errors:
     for p in chain:
         value = domain.apply(steps[p], value)
     return Errors(before.error, slope * (1 + 1e-12), base * (1 + 1e-12), value.peak)
-
-
-def _device(steps: Sequence[Step]) -> torch.device:
-    for step in reversed(steps):
-        if isinstance(step.op, Affine):
-            return step.op.map.device
-    return torch.device("cpu")
 
 
 def _lengths(rows: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.box import Ball, Box, Boxes, NoRoundingError, dual_order
-from conjoin.certification.head import Folded, features, fold, tail
+from conjoin.certification.head import Asked, Folded, coupled, features, fold, tail
 from conjoin.certification.known import (
     Prepared,
     check_inside,
@@ -59,20 +59,32 @@ class Interval:
         Raises:
             CapabilityError: If a layer is not known.
         """
-        return PreparedInterval(prepare(model, example, self), self)
+        known = prepare(model, example, self)
+        with torch.no_grad():
+            chain = coupled(known.steps, tail(known.steps))
+            return PreparedInterval(known, self, chain, fold(known.steps, chain))
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
         """Return bounds over S(x); prepares first."""
         return self.prepare(model, batch)(model, batch, threat, quantity)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PreparedInterval:
-    """Interval bounds of one model, whose operators are known."""
+    """Interval bounds of one model, whose operators are known.
+
+    Attributes:
+        model: The model's operators, and whose they are.
+        method: What it prepares.
+        chain: The places of the last affine maps.
+        head: These, folded.
+    """
 
     reference: ClassVar[str] = "gowal2018"
     model: Prepared
     method: Interval
+    chain: tuple[int, ...]
+    head: Folded
 
     def __repr__(self) -> str:
         """Show it as the method it prepares."""
@@ -104,18 +116,15 @@ class PreparedInterval:
 
     def _lower(self, domain: Boxes, aim: Tensor, ask: PiecewiseLinear, outputs: Tensor) -> Tensor:
         """Bound the quantity, rounded down to the outputs' precision; -inf where nothing is known."""
-        steps = self.model.steps
-        chain, last = tail(steps), len(steps) - 1
+        steps, chain, last = self.model.steps, self.chain, len(self.model.steps) - 1
         places = {last, features(steps, chain), *(steps[place].sources[0] for place in chain)}
         boxes = carried(domain, steps, places)
         check_inside(boxes[last], outputs, domain.rounding)
         box, error = boxes[features(steps, chain)], _deployed_error(domain, steps, chain, boxes)
         classes, parts = outputs.shape[1], []
-        for some in torch.arange(len(aim), device=aim.device).split(_at_once(box, classes)):
-            rows = ask.rows(aim[some], classes)
-            bound = _row_bounds(_some(box, some), fold(steps, chain, rows))
-            if error is not None:
-                bound = bound - torch.einsum("bkc,bc->bk", rows.abs(), error[some]) * (1 + 1e-9)
+        for some in torch.arange(len(aim), device=aim.device).split(_at_once(classes)):
+            asked = Asked.of(ask.rows(aim[some], classes))
+            bound = _row_bounds(_some(box, some), self.head, asked, error[some])
             parts.append(bound.nan_to_num(nan=-math.inf, neginf=-math.inf).amin(1))
         lost = boxes[last].lost
         if lost is not None:
@@ -125,13 +134,14 @@ class PreparedInterval:
 
 def _deployed_error(
     domain: Boxes, steps: Sequence[Step], chain: Sequence[int], boxes: Mapping[int, Box]
-) -> Tensor | None:
+) -> Tensor:
     """Bound how far the deployed logits are from those that the chain gives in real arithmetic.
 
     The rounding of the quantity itself, a sum of at most all logits, is added.
     """
+    whole = boxes[len(steps) - 1].magnitude
     if domain.rounding is None:
-        return None
+        return torch.zeros_like(whole)
     error = torch.zeros_like(boxes[features(steps, chain)].low)
     for place in chain:
         op = steps[place].op
@@ -140,13 +150,12 @@ def _deployed_error(
             error = op.map.absolute()(error) * (1 + gamma(op.map.terms + 8)) + own
         elif isinstance(op, Reshape):
             error = op(error)
-    whole = boxes[len(steps) - 1].magnitude
     return error + domain.rounding.gamma(4) * (whole + error) + domain.rounding.tiny
 
 
-def _at_once(box: Box, classes: int) -> int:
+def _at_once(classes: int) -> int:
     """How many examples' rows fit in 128 MiB."""
-    return max(1, 2**24 // (classes * max(classes, box.low[0].numel())))
+    return max(1, 2**24 // classes**2)
 
 
 def _some(box: Box, rows: Tensor) -> Box:
@@ -156,23 +165,35 @@ def _some(box: Box, rows: Tensor) -> Box:
     return Box(box.low[rows], box.high[rows], ball)
 
 
-def _row_bounds(box: Box, folded: Folded) -> Tensor:
-    """Bound the folded rows from below over the box, ``(batch, k)``."""
+def _row_bounds(box: Box, head: Folded, asked: Asked, error: Tensor) -> Tensor:
+    """Bound rows of the outputs from below over the box, ``(batch, k)``.
+
+    ρ·z over the box is at least ρ·(V c + b) - ``|ρV|`` r. What is computed of V, of the sums over the
+    features and of those over the classes is off by shares of ``|ρ|`` (size (``|c|`` + r) +
+    offset_size): of three at most, whatever cancels in ρV; four are subtracted. ``error`` is that of
+    the outputs.
+    """
     low, high = box.low.flatten(1), box.high.flatten(1)
     centre, radius = (low + high) / 2, (high - low) / 2 * (1 + 4 * UNIT)
-    share = folded.share + gamma(folded.rows.shape[2] + 16)
-    fixed = 4 * share * folded.offset_size + (folded.rows.shape[2] + 16) * TINY
-    value = torch.einsum("bkf,bf->bk", folded.rows, centre) + folded.offset
-    spread = torch.einsum("bkf,bf->bk", folded.rows.abs(), radius) * (1 + share)
-    slack = 4 * share * torch.einsum("bkf,bf->bk", folded.size, centre.abs() + radius)
-    lower = value - spread - slack - fixed
+    count, terms = head.rows.shape[1], asked.terms
+    share = head.share + gamma(count + 16) + gamma(terms + 16)
+    fixed = 4 * share * head.offset_size + (count + terms + 16) * TINY + error * (1 + 1e-9)
+
+    def about(point: Tensor, reach: Tensor) -> Tensor:
+        room = 4 * share * ((point.abs() + reach) @ head.size.mT) + fixed
+        return asked.lower(point @ head.rows.mT + head.offset, room)
+
+    lower = about(centre, radius)
+    for some, rows in asked.across(head.rows):
+        lower[:, some] -= torch.einsum("bkf,bf->bk", rows.abs_(), radius) * (1 + share)
     if box.ball is None:
         return lower
-    middle, reach = box.ball.centre.flatten(1), box.ball.radius[:, None]
-    dual = torch.linalg.vector_norm(folded.rows, ord=dual_order(box.ball.order), dim=2)
-    value = torch.einsum("bkf,bf->bk", folded.rows, middle) + folded.offset
-    slack = 4 * share * torch.einsum("bkf,bf->bk", folded.size, middle.abs() + reach)
-    return torch.maximum(lower, value - reach * dual * (1 + share) - slack - fixed)
+    reach = box.ball.radius[:, None]
+    other = about(box.ball.centre.flatten(1), reach)
+    for some, rows in asked.across(head.rows):
+        dual = torch.linalg.vector_norm(rows, ord=dual_order(box.ball.order), dim=2)
+        other[:, some] -= reach * dual * (1 + share)
+    return torch.maximum(lower, other)
 
 
 __all__ = ["Interval", "PreparedInterval"]

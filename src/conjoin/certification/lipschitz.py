@@ -21,6 +21,7 @@ from torch import Tensor
 
 from conjoin.certification.box import NoRoundingError
 from conjoin.certification.constants import Constants, Errors, constants, errors
+from conjoin.certification.head import Asked
 from conjoin.certification.known import Prepared, enclosed, linear_rows, prepare, still
 from conjoin.certification.length import Lengths, Line, norms_of
 from conjoin.certification.rounding import UNIT, Rounding, rounded_down
@@ -150,9 +151,10 @@ class PreparedLipschitz:
             aim = batch.aim[some]  # of labels the general sort would cost as much as the network
             flat = None if aim.ndim == 1 else 0
             aims, which = aim.unique(dim=flat, return_inverse=True)
-            asked = self._asked(ask.rows(aims, outputs.shape[1]))
-            falling, slope, base = asked.lines.index_select(1, which)
-            fixed = asked.value(outputs[some], which, 32 * unit)
+            asked = Asked.of(ask.rows(aims, outputs.shape[1]))
+            lines = self._lines(asked)
+            falling, slope, base = lines.index_select(1, which)
+            fixed = asked.lower(outputs[some], 32 * unit * outputs[some].abs(), which)
             fixed = fixed - torch.addcmul(base, slope, start[some, None])
             lower = (fixed - _times(falling, reach[some, None])).amin(1)
             lower = lower - 8 * unit * lower.abs() - least
@@ -168,16 +170,19 @@ class PreparedLipschitz:
         lower = torch.cat(lowers).masked_fill(~(start + reach < longest), -math.inf)
         return lower, torch.minimum(torch.cat(radii), (longest - start).clamp(min=0) * (1 - 1e-9))
 
-    def _asked(self, rows: Tensor) -> _Asked:
-        """Find what follows from rows ``(aims, k, classes)`` and the network alone."""
-        kind = _Kind.of(rows)
-        steep, width = _row_constants(self.constants, rows, kind)
+    def _lines(self, asked: Asked) -> Tensor:
+        """Return what follows from rows and the network alone, ``(3, aims, k)``.
+
+        How fast the bound falls with the radius; slope and base of the outputs' errors in the length of
+        the example.
+        """
+        steep, width = _row_constants(self.constants, asked)
         if self.deployed is None:
-            x, z = (_line(e, rows, width) for e in (self.own, self.ideal))
+            x, z = (_line(e, asked.rows, width) for e in (self.own, self.ideal))
         else:
-            x = z = _line(self.deployed, rows, width)
+            x = z = _line(self.deployed, asked.rows, width)
         falling = (steep + z[0]) * (1 + 1e-12)
-        return _Asked(rows, kind, torch.stack([falling, x[0] + z[0], x[1] + z[1]]))
+        return torch.stack([falling, x[0] + z[0], x[1] + z[1]])
 
     def _check_samples(self, x: Tensor, outputs: Tensor) -> None:
         """Hold some examples of every batch against the operators, up to rounding."""
@@ -196,61 +201,12 @@ class PreparedLipschitz:
             )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Kind:
-    """Which rows are a logit or a difference of two, ``(aims, k)``.
-
-    Attributes:
-        i, j: Where the row is largest and least.
-        logit, difference: Whether it is e_i, and e_i - e_j.
-    """
-
-    i: Tensor
-    j: Tensor
-    logit: Tensor
-    difference: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor) -> _Kind:
-        """Look at rows ``(aims, k, classes)``."""
-        most, least = rows.max(2), rows.min(2)
-        entries, one = rows.count_nonzero(2), most.values == 1
-        difference = (entries == 2) & one & (least.values == -1)
-        return cls(most.indices, least.indices, (entries == 1) & one, difference)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """What is asked for each of some aims: rows, and what follows from them, ``(3, aims, k)``.
-
-    Attributes:
-        rows: ``(aims, k, classes)``.
-        kind: Of the rows.
-        lines: How fast the bound falls with the radius; slope and base of the outputs' errors in the
-            length of the example.
-    """
-
-    rows: Tensor
-    kind: _Kind
-    lines: Tensor
-
-    def value(self, outputs: Tensor, which: Tensor, share: float) -> Tensor:
-        """Return rows · outputs of the aims ``which``, less a share of the terms' magnitudes."""
-        if bool(self.kind.difference.all()):  # no products with the many zeros
-            room = share * outputs.abs()
-            i, j = (place.index_select(0, which) for place in (self.kind.i, self.kind.j))
-            return (outputs - room).gather(1, i) - (outputs + room).gather(1, j)
-        rows = self.rows[which]
-        whole = torch.einsum("bkc,bc->bk", rows.abs(), outputs.abs())
-        return torch.einsum("bkc,bc->bk", rows, outputs) - share * whole
-
-
-def _row_constants(found: Constants, rows: Tensor, kind: _Kind) -> tuple[Tensor, Tensor]:
+def _row_constants(found: Constants, asked: Asked) -> tuple[Tensor, Tensor]:
     """Return the Lipschitz constant of each row of the quantity, and ‖row · V‖."""
     # ‖Σ ρ_c V_c‖ <= Σ |ρ_c| ‖V_c‖ for any other row.
-    steep = (rows.abs() @ found.single) * (1 + 1e-12)
-    steep = torch.where(kind.logit, found.single[kind.i], steep)
-    steep = torch.where(kind.difference, found.pairs[kind.i, kind.j], steep)
+    steep = (asked.rows.abs() @ found.single) * (1 + 1e-12)
+    steep = torch.where(asked.logit, found.single[asked.i], steep)
+    steep = torch.where(asked.difference, found.pairs[asked.i, asked.j], steep)
     inner = found.inner
     return steep, steep / inner * (1 + 1e-12) if inner > 0 else torch.zeros_like(steep)
 
@@ -258,7 +214,7 @@ def _row_constants(found: Constants, rows: Tensor, kind: _Kind) -> tuple[Tensor,
 def _apart(found: Constants, errors: tuple[Errors, ...]) -> tuple[Tensor, Tensor]:
     """Add up the errors of each output."""
     rows = torch.eye(len(found.single), dtype=torch.float64, device=found.single.device)[None]
-    width = _row_constants(found, rows, _Kind.of(rows))[1]
+    width = _row_constants(found, Asked.of(rows))[1]
     lines = [_line(e, rows, width) for e in errors]
     return sum(slope[0] for slope, _ in lines), sum(base[0] for _, base in lines)  # type: ignore[return-value] # of tensors
 

@@ -1,7 +1,7 @@
-"""Norm balls whose elements have units of their own: columns of a table, each by its spread.
+"""Norm balls whose elements have units of their own: columns of a table, each by its deviation.
 
 S(x) = {z : ‖(z - x) / s‖_p <= eps, lo <= z <= hi, z = x outside the mask}, with a scale s > 0 for each
-element, so that ``eps`` counts spreads: 0.5 is half of every column's. As in
+element, so that ``eps`` counts these: 0.5 is half of every column's. As in
 :class:`~conjoin.core.ball.Ball`, eps, s and the box are meant exactly. It is *not* a ball in x, whose
 radius would be one length: what needs that does not apply, what asks for an enclosure does.
 
@@ -64,7 +64,7 @@ class Scaled:
             raise ThreatError(
                 f"scales must be > 0, within {SCALES[0]:.0e}..{SCALES[1]:.0e}; got "
                 f"{float(scale.min()):g}..{float(scale.max()):g}. A column that does not vary has no "
-                "spread: leave it out by the ball's mask"
+                "unit of its own: leave it out by the ball's mask"
             )
         eps = torch.as_tensor(self.ball.eps, dtype=torch.float64)
         usual = (eps >= RADII[0]) & (eps <= RADII[1])

@@ -1,19 +1,19 @@
 """Data: the sample that ships with the package, loaders for the user's own, and corruptions."""
 
 from conjoin.data.corruptions import corrupted
+from conjoin.data.deviations import Deviations
 from conjoin.data.fashion import fashion_mnist, marked
 from conjoin.data.files import from_arrays, image_folder, npz, parquet
 from conjoin.data.german import german_credit
 from conjoin.data.idx import idx_folder, read_idx
 from conjoin.data.sounds import Sounds, sound_folder
-from conjoin.data.spread import Spread
 from conjoin.data.tables import Column, Layout, table
 
 __all__ = [
     "Column",
+    "Deviations",
     "Layout",
     "Sounds",
-    "Spread",
     "corrupted",
     "fashion_mnist",
     "from_arrays",

@@ -4,7 +4,7 @@ A column of the file becomes one column of the inputs, or, if it is categorical,
 for each value (or one that holds the value's place, ``coded``). Nothing is standardised: inputs stay in
 the file's units, so that ``eps`` means what it says, and what a network wants instead is a layer of the
 network (:class:`~conjoin.nn.Normalise`). Nothing is imputed either. The columns become a threat by
-:class:`~conjoin.data.spread.Spread`.
+:class:`~conjoin.data.deviations.Deviations`.
 """
 
 from __future__ import annotations

@@ -121,6 +121,26 @@ def test_what_is_said_of_a_trusted_model_speaks_for_it() -> None:
     assert reasons(Verdict.WITH_CARE) == ("something",)
 
 
+def test_a_model_that_only_lacks_a_required_finding_has_that_for_a_reason() -> None:
+    def stands(required: list[str], *kinds: str) -> tuple[str, tuple[str, ...]]:
+        good = Ruling(Bearing.FOR, Verdict.TRUST)
+        found = [("", Finding(kind=kind, model="m", ruling=good, text="good")) for kind in kinds]
+        said = {"models": ["m"], "data": "d", "rules": {"required": required}}
+        (standing,) = stand(["m"], found, make_plan(said, installed()))
+        return standing.verdict, standing.reasons
+
+    usual = ["accuracy", "certified_accuracy"]
+    verdict, (reason,) = stands(usual, "accuracy")
+    assert verdict == "with care"
+    assert "nothing speaks for it as to certified accuracy, which a model needs" in reason
+    assert stands(usual, *usual) == ("trust within limits", ("good", "good"))
+    verdict, (reason,) = stands(usual)
+    assert verdict == "too little evidence to say" and "accuracy and certified accuracy" in reason
+    assert stands([])[1] == (
+        "Nothing was found against `m`, and the plan asks for nothing that speaks for it.",
+    )
+
+
 def test_notes_do_not_change_a_verdict() -> None:
     plain = audit({"m": audited.net()}, audited.data(), {"limit": 0}, sections=[Accuracy()])
     assert plain.standings[0].verdict

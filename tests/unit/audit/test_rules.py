@@ -338,5 +338,9 @@ def test_a_plan_replaces_the_thresholds() -> None:
     plan = {"limit": 0, "rules": {"least_examples": 8, "required": ["accuracy"]}}
     (standing,) = audit({"given": Fixed(2)}, data, plan, sections=[Accuracy()]).standings
     assert standing.verdict == "trust within limits"
+    plan = {"limit": 0, "rules": {"least_examples": 8}}  # and no chapter that proves anything
+    (standing,) = audit({"given": Fixed(2)}, data, plan, sections=[Accuracy()]).standings
+    assert standing.verdict == "with care"
+    assert "nothing speaks for it as to certified accuracy" in standing.reasons[0]
     with pytest.raises(PlanError, match="did you mean 'least_examples'"):
         audit({"given": Fixed(2)}, data, {"rules": {"least_example": 8}}, sections=[Accuracy()])

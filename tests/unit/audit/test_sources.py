@@ -348,6 +348,22 @@ def test_a_table_says_its_label_and_more_behind_its_path(tmp_path: Path) -> None
     assert torch.equal(load_data(f"{tmp_path}/loans.csv.gz?label=paid back").x, data.x)
 
 
+def test_names_with_commas_stand_in_quotes(tmp_path: Path) -> None:
+    table = '"income, net",age,"the ""real"" job",label\n1,2,a,"yes, now"\n3,4,b,no\n5,6,a,no\n'
+    where = loans(tmp_path, table)
+    said = '?immutable="income, net", age&protected="the ""real"" job","income, net"'
+    said += '&classes="yes, now",no'
+    data = load_data(where + said)
+    assert [f.immutable for f in data.features] == [True, True, False, False]
+    assert list(data.regions) == ['the "real" job', "income, net"]
+    assert data.classes == ("yes, now", "no") and data.y.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match="no attribute 'income'; it has \"income, net\", age, the"):
+        load_data(where + "?immutable=income, net")
+    for wrong in ('"income, net', '"income"x,age', "age\nage"):
+        with pytest.raises(DataError, match=r"is no list of names .*in double quotes: protected="):
+            load_data(f"{where}?protected={wrong}")
+
+
 def test_a_parquet_table_keeps_its_columns_and_one_of_lists_its_inputs(tmp_path: Path) -> None:
     columns = {"id": ["a", "b"], "age": [3, 4], "sex": ["f", "m"], "label": [1, 0]}
     parquet.write_table(pa.table(columns), tmp_path / "people.parquet")

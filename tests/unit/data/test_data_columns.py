@@ -1,4 +1,4 @@
-"""Tables with names, kinds, ranges and fixed columns; what is malformed; threats in their spreads."""
+"""Tables with names, kinds, ranges and fixed columns; malformed ones; threats in their deviations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyarrow import parquet as pq
 
 from conjoin import L2, Dataset, Linf, predict
 from conjoin.core.dataset import Feature, Kind
-from conjoin.data import Column, Layout, Spread, german_credit, table
+from conjoin.data import Column, Deviations, Layout, german_credit, table
 from conjoin.data.german import HELD_OUT, PROTECTED, held_out
 from conjoin.errors import DataError
 from conjoin.models.card import load
@@ -237,10 +237,10 @@ def test_a_range_holds_the_numbers_as_they_are_stored(tmp_path: Path) -> None:
     """0.1 in single precision is above 0.1: the range must not leave out what it was given for."""
     path = written(tmp_path, "a,label\n0.1,0\n0.05,1\n")
     data = table(path, columns=[Column("a", low=0.0, high=0.1)])
-    Spread.of(data).threat(Linf, 0.1).check(data.x)
+    Deviations.of(data).threat(Linf, 0.1).check(data.x)
 
 
-def spread_out() -> Dataset:
+def two_rows() -> Dataset:
     x = torch.tensor([[1.0, 10.0, 0.0, 5.0, 2.0], [3.0, 30.0, 1.0, 5.0, 4.0]])
     features = (
         Feature("a", Kind.NUMERIC, 0.0, 4.0),
@@ -252,23 +252,23 @@ def spread_out() -> Dataset:
     return Dataset(x, torch.tensor([0, 1]), features=features)
 
 
-def test_a_spread_says_how_far_and_which_columns_move() -> None:
-    spread = Spread.of(spread_out())
-    assert spread.scale.tolist() == [[1.0, 10.0, 0.5, 1.0, 1.0]]
-    assert spread.mask.tolist() == [[True, False, False, False, True]]
-    threat = spread.threat(Linf, 0.5)
-    x = spread_out().x
+def test_deviations_say_how_far_and_which_columns_move() -> None:
+    own = Deviations.of(two_rows())
+    assert own.scale.tolist() == [[1.0, 10.0, 0.5, 1.0, 1.0]]
+    assert own.mask.tolist() == [[True, False, False, False, True]]
+    threat = own.threat(Linf, 0.5)
+    x = two_rows().x
     assert threat.project(x + 100, x).tolist() == [[1.5, 10, 0, 5, 2.5], [3.5, 30, 1, 5, 4.5]]
-    far = spread.threat(L2, 100.0)
+    far = own.threat(L2, 100.0)
     assert far.project(x + 1000, x).tolist() == [[4, 10, 0, 5, 5], [4, 30, 1, 5, 5]]  # the box
 
 
-def test_data_without_columns_that_move_have_no_spread() -> None:
-    data = spread_out()
+def test_data_without_columns_that_move_have_no_deviations() -> None:
+    data = two_rows()
     with pytest.raises(DataError, match="names no columns; expected a table"):
-        Spread.of(Dataset(data.x, data.y))
+        Deviations.of(Dataset(data.x, data.y))
     with pytest.raises(DataError, match="no column of data may move"):
-        Spread.of(data.select([0]))
+        Deviations.of(data.select([0]))
 
 
 @pytest.mark.skipif(not GERMAN.is_file(), reason="the German credit data are not here")
@@ -286,7 +286,7 @@ def test_german_credit_is_read_whole() -> None:
     for name, size in (("status and sex", 5), ("age", 1), ("foreign worker", 2)):
         assert int(data.regions[name].sum()) == size
     moving = [
-        f.name for f, free in zip(data.features, Spread.of(data).mask[0], strict=True) if free
+        f.name for f, free in zip(data.features, Deviations.of(data).mask[0], strict=True) if free
     ]
     assert moving == [
         "duration",
@@ -353,7 +353,7 @@ def test_the_example_trains_a_network_that_takes_the_table_as_it_is(tmp_path: Pa
     assert (
         float((predict(network, data).argmax(1) == data.y).double().mean()) > 0.75
     )  # 0.7: all good
-    for name in ("linf:0.5 spreads", "l2:0.5 spreads"):
+    for name in ("linf:0.5 deviations", "l2:0.5 deviations"):
         lower = said[f"certified_accuracy {name}"]
         upper = said[f"robust_accuracy {name} (upper bound)"]
         assert 0 < lower <= upper <= said["accuracy"]

@@ -15,7 +15,7 @@ from conjoin.certification import Interval, Lipschitz
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.run import attack, certify, predict
-from conjoin.data import Spread, fashion_mnist, german_credit, marked
+from conjoin.data import Deviations, fashion_mnist, german_credit, marked
 from conjoin.errors import ModelError
 from conjoin.models import zoo as models
 from conjoin.models.torch import TorchModel
@@ -118,10 +118,10 @@ def test_a_validation_set_ranks_the_shortcut_first_and_blanking_reveals_it(
 def test_the_credit_model_is_what_its_card_says(zoo: Loader) -> None:
     data, said = german_credit(), models.card("credit_mlp").measured
     assert accuracy(zoo("credit_mlp"), data) == pytest.approx(said["accuracy"], abs=5e-4)
-    spread = Spread.of(data)  # of the sample; the card's is that of the training rows
-    found = certify(zoo("credit_mlp"), data, Interval(), spread.threat(Linf, 0.5))
+    deviations = Deviations.of(data)  # of the sample; the card's is that of the training rows
+    found = certify(zoo("credit_mlp"), data, Interval(), deviations.threat(Linf, 0.5))
     share = float(found.certified.double().mean())
-    assert abs(share - said["certified_accuracy linf:0.5 spreads"]) <= 0.05
+    assert abs(share - said["certified_accuracy linf:0.5 deviations"]) <= 0.05
 
 
 def test_loading_is_the_same_each_time(zoo: Loader) -> None:
