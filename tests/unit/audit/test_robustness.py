@@ -245,6 +245,23 @@ def test_more_rounds_find_nearer_inputs(threat: Any) -> None:
     assert bool((found[1][found[1].isfinite()] <= largest * (1 + 1e-6)).all())
 
 
+def test_the_strong_attack_is_tried_at_the_largest_radius_too_and_the_other_looks_for_nearer() -> (
+    None
+):
+    def idle(model: Any, batch: Any, threat: Any, quantity: Any) -> torch.Tensor:
+        return batch.x
+
+    model, told = TorchModel(Net()), {"rounds": 1, "threat": Linf(0.05), "reach": 8.0}
+    strong, weak = (
+        nearest(model, data(), sweep(first=first, search=search, **told), Run())["distance"]
+        for first, search in ((PGD(20, 0.2), idle), (idle, PGD(20, 0.2)))
+    )
+    beyond = strong.isfinite() & (strong > 0.05)
+    assert bool(beyond.any()), "what stands at the radius falls at the largest"
+    assert bool((strong[beyond] <= 0.4).all())
+    assert bool(weak[weak > 0].isinf().all()), "where nothing was found there is nothing nearer"
+
+
 def test_a_certifier_that_does_not_apply_is_left_out_and_says_why() -> None:
     class Odd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

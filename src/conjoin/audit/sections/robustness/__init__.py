@@ -51,8 +51,8 @@ class Settings(BaseModel):
     """How to attack and to certify.
 
     Attributes:
-        attack: At each threat's radius; its robust accuracy is reported.
-        search: A cheaper one that looks for nearer adversarial inputs.
+        attack: At each threat's radius, whose robust accuracy is reported, and at the largest one.
+        search: A cheaper one that looks for inputs nearer than those found.
         certify: What is tried; the best bound counts.
         reach: How far the curves go, as a multiple of each threat's radius.
         rounds: Attacks per example beyond the first, each halving the interval in which its nearest
@@ -230,7 +230,7 @@ def names(certifiers: Methods) -> tuple[str, ...]:
 
 
 def _told(settings: Settings) -> str:
-    return f"{settings.attack}, then {settings.search} at other radii"
+    return f"{settings.attack}, then {settings.search} for what is nearer"
 
 
 def _found(columns: Columns, data: Dataset) -> dict[str, Found]:

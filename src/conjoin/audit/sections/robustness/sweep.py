@@ -39,8 +39,8 @@ class Sweep:
     Attributes:
         name: As the plan says it.
         threat: The set, at the radius that is audited.
-        first: Attacks at that radius.
-        search: Looks for nearer adversarial inputs, and at the largest radius.
+        first: Attacks at that radius, and what stands there at the largest.
+        search: Looks for inputs nearer than those found.
         certifiers: Those that know the model's layers are used; the best bound counts.
         reach: The largest radius, as a multiple.
         rounds: Attacks per example beyond the first.
@@ -93,36 +93,33 @@ def robustness(subject: Subject, shard: Shard, sweep: Sweep) -> dict[str, Tensor
 def nearest(model: Model, data: Dataset, sweep: Sweep, run: Run) -> dict[str, Tensor]:
     """Find each example's nearest adversarial input: attack at eps, then halve an interval.
 
-    The first method attacks at eps; the second, cheaper, looks for nearer adversarial inputs and, at
-    the largest radius, for those that withstood the first. What either finds within eps counts.
-    The interval runs from the largest radius that withstood to the smallest distance found; what
-    withstood at eps is next tried at the largest radius. Every distance found is an upper bound,
-    also where a smaller radius withstood: an attack that fails proves nothing.
+    The first method attacks at eps, and what it leaves standing again at the largest radius; the
+    second, cheaper, looks for inputs nearer than those found. What either finds within eps counts.
+    The interval runs from the largest radius that withstood to the smallest distance found. Every
+    distance found is an upper bound, also where a smaller radius withstood: an attack that fails
+    proves nothing.
     """
     audited, largest = sweep.eps(data), sweep.eps(data) * sweep.reach
-    methods = Closest(sweep.first), Closest(sweep.search)
     withstood = torch.zeros(len(data), dtype=torch.float64)
     distance = torch.full_like(withstood, torch.inf)
     inputs = data.x.clone()
     for turn in range(sweep.rounds + 1):
         eps = torch.where(distance.isinf(), largest, (withstood + distance) / 2)
         eps = torch.full_like(eps, audited) if turn == 0 else eps
-        open_ = ((withstood < largest) & (distance > 0)).nonzero()[:, 0]
-        if len(open_) == 0:
-            break
-        found = attack(
-            model,
-            data.select(open_),
-            methods[min(turn, 1)],
-            sweep.threat.at(eps[open_].to(data.x.dtype)),
-            seed=sweep.seed,
-            run=run,
-        )
-        fallen, stood = open_[found.success], open_[~found.success]
-        nearer = found.distance[found.success] < distance[fallen]
-        distance[fallen[nearer]] = found.distance[found.success][nearer]
-        inputs[fallen[nearer]] = found.inputs[found.success][nearer]
-        withstood[stood] = eps[stood]
+        open_, fresh = (withstood < largest) & (distance > 0), distance.isinf()
+        for method, some in ((sweep.first, open_ & fresh), (sweep.search, open_ & ~fresh)):
+            rows = some.nonzero()[:, 0]
+            if len(rows) == 0:
+                continue
+            threat = sweep.threat.at(eps[rows].to(data.x.dtype))
+            found = attack(
+                model, data.select(rows), Closest(method), threat, seed=sweep.seed, run=run
+            )
+            fallen, stood = rows[found.success], rows[~found.success]
+            nearer = found.distance[found.success] < distance[fallen]
+            distance[fallen[nearer]] = found.distance[found.success][nearer]
+            inputs[fallen[nearer]] = found.inputs[found.success][nearer]
+            withstood[stood] = eps[stood]
     return {"distance": distance, "inputs": inputs}
 
 
