@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import tomli_w
 import torch
+from _pytest.mark import ParameterSet
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -424,16 +425,24 @@ PRESS = "ctrl_c()"
 LOST = "try: ctrl_c()\n{0}except BaseException: pass"
 
 
+def pressed(name: str, *words: str, covered: bool = False) -> ParameterSet:
+    """A case; slow if quicker tests cover it: Ctrl-C before there is work, and while there is."""
+    return pytest.param(*words, id=name, marks=[pytest.mark.slow] * covered)
+
+
 @pytest.mark.parametrize(
     ("before", "called", "within", "said"),
     [
-        ("os.kill(os.getpid(), signal.SIGINT)", "pass", "pass", "nothing"),
-        ("", PRESS, "pass", "nothing"),
-        ("", "pass", PRESS, "go on"),
-        ("", "pass", LOST.format(" " * 12), "go on"),
-        ("", "pass", LOST.format(" " * 12) + f"\n            {PRESS}", "conjoin: interrupted"),
+        pressed("import", "os.kill(os.getpid(), signal.SIGINT)", "pass", "pass", "nothing"),
+        pressed("loading", "", PRESS, "pass", "nothing", covered=True),
+        pressed("pass", "", "pass", PRESS, "go on", covered=True),
+        pressed("lost in a pass", "", "pass", LOST.format(" " * 12), "go on"),
+        pressed(
+            "lost, then again",
+            *("", "pass", LOST.format(" " * 12) + f"\n            {PRESS}"),
+            "conjoin: interrupted",
+        ),
     ],
-    ids=["import", "loading", "pass", "lost in a pass", "lost, then again"],
 )
 def test_ctrl_c_in_the_user_s_own_code_is_130(
     tmp_path: Path, settings: Path, before: str, called: str, within: str, said: str

@@ -73,7 +73,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     ("what", "workers", "said"),
     [
         ("raise", 0, "ValueError: a bad day"),
-        ("raise", 2, "ValueError: a bad day"),
+        pytest.param("raise", 2, "ValueError: a bad day", marks=pytest.mark.slow),
         ("exit", 0, "it called exit(0)"),
         ("die", 2, "its process died 3 times, at last by signal 9; out of memory?"),
     ],

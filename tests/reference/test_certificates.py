@@ -44,12 +44,12 @@ from conjoin.core.operator import (
     SortPairs,
     Step,
 )
-from conjoin.core.protocols import Batch, forwards
-from conjoin.core.quantity import Avoid, Contrast, logit, margin
+from conjoin.core.protocols import Batch, Model, forwards
+from conjoin.core.quantity import Avoid, Contrast, Quantity, logit, margin
 from conjoin.core.random import Streams
 from conjoin.core.result import Bounds, Claim
 from conjoin.core.run import attack, certify, predict
-from conjoin.core.threat import Enclosure
+from conjoin.core.threat import Enclosure, Threat
 from conjoin.errors import CapabilityError, ConjoinError, ModelError
 from conjoin.models.torch import TorchModel
 from conjoin.nn import MinMax, Normalise
@@ -147,6 +147,24 @@ def test_certified_radii_are_exact_on_linear_models() -> None:
     wrong = data.labelled((data.y + 1) % 4)
     none = certified_radius(model, wrong, Lipschitz(), L2(1.0, (-9, 9)), largest=2.0)
     assert float(none.max()) == 0.0
+
+
+def test_what_is_not_proved_at_the_least_radius_is_not_searched() -> None:
+    model, data, _ = wide_linear()
+    seen: list[int] = []
+
+    def some(model: Model, batch: Batch, threat: Threat, quantity: Quantity) -> Bounds:
+        """Prove the first three examples up to 0.3, and nothing of the others."""
+        seen.append(len(batch))
+        first = (batch.x[:, None] == data.x[:3]).flatten(2).all(2).any(1)
+        value = quantity(model(batch), batch.aim)
+        proved = first & (threat.radius(batch.x) <= 0.3)  # type: ignore[attr-defined]
+        return Bounds(torch.where(proved, value, -1.0), Claim.SOUND_REAL)
+
+    found = certified_radius(model, data, some, L2(1.0, (-9, 9)), largest=1.0, steps=10)
+    assert torch.allclose(found[:3], torch.tensor(0.3).double(), atol=2.0**-10)
+    assert bool((found[:3] <= 0.3).all()) and not found[3:].any()
+    assert seen == [9, 9, *[3] * 10]
 
 
 def test_ties_are_not_certified() -> None:

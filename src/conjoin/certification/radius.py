@@ -30,8 +30,8 @@ def certified_radius(
 ) -> PerExample:
     """Find each example's certified radius in [0, ``largest``].
 
-    By bisection it is found to ``largest`` / 2^``steps``. It is 0 where nothing is certified, wrong
-    predictions included, and ``largest`` where all of it is.
+    By bisection it is found to ``largest`` / 2^``steps``. It is 0 where nothing is certified at that
+    radius, wrong predictions included, and ``largest`` where all of it is.
 
     Raises:
         PlanError: If the threat has no radius.
@@ -42,6 +42,9 @@ def certified_radius(
     first = certify(model, data, ready, threat.at(largest), run=run)
     below = first.radius.clamp(max=largest)
     open_ = (~first.settled & ~first.certified).nonzero()[:, 0]
+    if len(open_):  # those that are not proved at the least step have no radius
+        least = threat.rows(open_).at(largest / 2**steps)
+        open_ = open_[certify(model, data.select(open_), ready, least, run=run).certified]
     if len(open_):
         below[open_] = _bisected(
             model, data.select(open_), ready, threat.rows(open_), (largest, steps), run
