@@ -87,6 +87,18 @@ def shortest(
     return float(found.fun)
 
 
+def test_without_walls_one_element_goes_all_the_way() -> None:
+    w, far = torch.tensor([[1.0, -2.0, 0.0]]).double(), torch.full((1, 3), math.inf).double()
+    d = onto_plane(w, torch.tensor([3.0]).double(), -far, far, 1.0)
+    assert torch.equal(d, torch.tensor([[0.0, -1.5, 0.0]]).double())
+
+
+def test_many_breakpoints_are_passed() -> None:
+    w = 1.5 ** torch.arange(60, dtype=torch.float64)[None] / 1e4
+    d = onto_plane(w, 0.999 * torch.full((1,), 60.0).double(), -1 / w, 1 / w, 2.0)
+    assert float((w * d).sum()) == pytest.approx(0.999 * 60, rel=1e-9)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_where_the_plane_is_out_of_reach_it_is_the_corner(order: float) -> None:
     w = torch.tensor([[1.0, -2.0, 0.0]]).double()

@@ -43,7 +43,7 @@ class EachTarget:
     targets: int = 9
 
     def __post_init__(self) -> None:
-        check_method(self.attack, "an attack, e.g. APGD()")
+        check_method(self.attack, "an attack, e.g. APGD(surrogate=logit_ratio)")
         if self.targets < 1:
             raise PlanError(f"targets must be positive; got {self.targets}")
 

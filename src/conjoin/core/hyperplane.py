@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-TURNS = 30  # of Newton's method, at most; each passes a breakpoint, and few are needed
+TURNS = 1000  # of Newton's method, at most; each passes a breakpoint, and few are needed
 
 
 def onto_plane(w: Tensor, c: Tensor, low: Tensor, high: Tensor, order: float) -> Tensor:
@@ -54,8 +54,8 @@ def _filled(size: Tensor, reach: Tensor, wanted: Tensor) -> Tensor:
     """Move the elements of largest ``size`` to their ends, until the change is as wanted."""
     order = size.argsort(dim=1, descending=True, stable=True)
     size, reach = size.gather(1, order), reach.gather(1, order)
-    gain = size * reach
-    before = gain.cumsum(1) - gain
+    gain = torch.where(size > 0, size * reach, 0)  # of an infinite reach, too
+    before = torch.nn.functional.pad(gain.cumsum(1), (1, 0))[:, :-1]
     share = (wanted[:, None] - before) / torch.where(size > 0, size, 1)
     moved = torch.minimum(share.clamp(min=0), reach) * (size > 0)
     return torch.zeros_like(moved).scatter(1, order, moved)

@@ -1,6 +1,6 @@
 """Smoothed twins: a network whose kinks are rounded off, to be descended in its place.
 
-Every kinked operation is replaced by its soft version of a given sharpness β: relu by
+Kinked operations are replaced by their soft versions of a given sharpness β: relu by
 log(1 + exp(βz))/β, a maximum by log Σ exp(βz_i)/β, and what is made of these likewise. β is a
 multiple of 1/σ, the deviation of the operation's own input within an example, so that one number
 fits every layer of every network, however it is scaled; as it grows the twin becomes the network.

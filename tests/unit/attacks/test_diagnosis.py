@@ -5,20 +5,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from conftest import examples, linear, numbers
 from torch import Tensor, nn
 
-from conjoin.attacks import PGD, WorstOf
+from conjoin.attacks import PGD, Grid, WorstOf
 from conjoin.attacks.diagnosis import Diagnosis, Indicator, Level, diagnosed
 from conjoin.attacks.diagnosis.planted import _separated
 from conjoin.core.ball import L2, Ball, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.quantity import log_likelihood
+from conjoin.core.random import Streams
 from conjoin.core.run import predict
 from conjoin.errors import DataError
+from conjoin.models.lifted import lifted
+from conjoin.models.spatial import rotated_and_shifted
 from conjoin.models.torch import TorchModel
 
 TWENTY = PGD(20, 0.2, surrogate=log_likelihood)
@@ -122,7 +126,7 @@ def test_healthy_models_are_not(
     found = diagnosed(zoo(name), some, threat, seed=0)
     assert found.verdict is Level.GREEN, found.reasons
     assert dict(found.silent).keys() == {"transfer"}
-    assert len(found.indicators) == 21
+    assert len(found.indicators) == 22
 
 
 def test_a_module_in_training_mode_is_named(
@@ -150,6 +154,54 @@ def test_a_weak_attack_is_told_so_by_its_rivals(
     assert all(found[name].level is Level.RED for name in rivals)
     standing = set((~found.found.success).nonzero()[:, 0].tolist())
     assert set(found["boundaries"].points) <= standing
+
+
+class Halved(torch.autograd.Function):
+    """The identity, with a gradient of which most is thrown away."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.mask = mask
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.mask, None
+
+
+def test_a_gradient_that_is_another_functions_is_found(
+    zoo: Callable[[str], TorchModel], some: Dataset
+) -> None:
+    mask = (Streams.of(0, torch.arange(1)).uniform(1, 28, 28)[0] < 0.4).float()
+    model = TorchModel(
+        Around(
+            copy.deepcopy(zoo("plain").module), lambda body, x: body(Halved.apply(x, mask))
+        ).eval()
+    )
+    found = diagnosed(model, some, Linf(0.03), seed=0, method=TWENTY)
+    assert found["gradient against differences"].level is Level.RED
+    true = diagnosed(zoo("plain"), some, Linf(0.03), seed=0, method=TWENTY)
+    assert true["gradient against differences"].level is Level.GREEN
+
+
+def test_a_head_that_does_not_run_is_not_the_last_layer(
+    zoo: Callable[[str], TorchModel], some: Dataset
+) -> None:
+    module = Around(copy.deepcopy(zoo("plain").module), lambda body, x: body(x)).eval()
+    module.spare = nn.Linear(3, 2)
+    found = diagnosed(TorchModel(module), some.select(range(8)), Linf(0.02), seed=0, method=TWENTY)
+    assert "planted adversarial inputs" in {one.name for one in found.indicators}
+
+
+def test_what_stands_behind_an_input_stands_there_throughout(
+    zoo: Callable[[str], TorchModel], some: Dataset
+) -> None:
+    few, ends = some.select(range(6)), torch.tensor([[30.0, 3.0, 3.0]])
+    model = lifted(zoo("adversarial"), rotated_and_shifted)
+    spun = few.lifted(torch.zeros(6, 3))
+    threat = Linf(math.inf, bounds=(-ends, ends))
+    found = diagnosed(model, spun, threat, seed=0, method=Grid((5, 3, 3)))
+    assert "unbounded attack fails" in dict(found.silent)
 
 
 def test_other_models_are_asked_for_transfer(

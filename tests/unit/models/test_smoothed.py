@@ -51,6 +51,7 @@ KINKED: dict[str, Callable[[Tensor], Tensor]] = {
     "amin": lambda x: x.amin(-1, keepdim=True),
     "pool": lambda x: functional.max_pool2d(x, 2),
     "pool, padded": lambda x: functional.max_pool2d(x, [3], stride=2, padding=1),
+    "pool, padded in one way": lambda x: functional.max_pool2d(x, (3, 2), 1, (1, 0)),
     "pool of rows": lambda x: functional.max_pool1d(x.flatten(2), 3, 2),
 }
 

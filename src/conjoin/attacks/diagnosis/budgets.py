@@ -47,8 +47,10 @@ def unbounded(case: Case) -> Indicator:
         raise CapabilityError(f"{threat} is no ball: what is unbounded is not known")
     low, high = (torch.as_tensor(end, dtype=torch.float64) for end in threat.bounds)
     width = float((high - low).amax())
-    if not math.isfinite(width) or threat.mask is not None:
-        raise CapabilityError("the box is infinite, or a mask bounds what may change")
+    if not math.isfinite(width) or threat.mask is not None or low.ndim or high.ndim:
+        raise CapabilityError(
+            "the box is infinite or no plain range, or a mask bounds what may change"
+        )
     whole = Linf(width, threat.bounds)
     stands = case.right & ~case.attacked(PGD(100, 0.05), threat=whole).success
     stands &= ~case.attacked(PGD(100, 0.05, surrogate=log_likelihood), threat=whole).success

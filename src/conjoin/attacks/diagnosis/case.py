@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -53,7 +53,12 @@ class Case:
     @cached_property
     def standing(self) -> Tensor:
         """Positions of those that the attack left standing."""
-        return (self.right & ~self.found.success).nonzero()[:, 0]
+        return self.stands.nonzero()[:, 0]
+
+    @cached_property
+    def stands(self) -> Tensor:
+        """Which examples the attack left standing."""
+        return self.right & ~self.found.success
 
     @property
     def count(self) -> int:
@@ -82,12 +87,16 @@ class Case:
         device = self.model.device
         index = torch.arange(len(self.data), device=device)
         at = (self.data.x if x is None else x).to(device)
-        return Batch(at, self.data.y.to(device), Streams.of(self.seed, index))
+        context = {name: value.to(device) for name, value in self.data.context.items()}
+        return Batch(at, self.data.y.to(device), Streams.of(self.seed, index), context)
 
     def outputs(self, x: Tensor | None = None) -> Tensor:
         """Return the model's outputs, at the examples or elsewhere."""
-        data = self.data if x is None else Dataset(x.cpu(), self.data.y)
-        return predict(self.model, data, run=self.run)
+        return predict(self.model, self.moved(x), run=self.run)
+
+    def moved(self, x: Tensor | None) -> Dataset:
+        """Return the same examples elsewhere."""
+        return self.data if x is None else replace(self.data, x=x.to(self.data.x.device))
 
     @cached_property
     def by_margin(self) -> AttackResult:

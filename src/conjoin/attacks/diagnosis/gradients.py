@@ -16,6 +16,7 @@ from conjoin.core.quantity import Question, log_likelihood, margin
 
 DRAWS = 10  # of points round x, for the landscape
 NEAR = 0.25  # of the radius, the reach of these
+APART = 0.3  # of the change: what the gradient may be wrong by
 
 
 def _slopes(case: Case, quantity: Question, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -120,16 +121,45 @@ def landscape(case: Case) -> Indicator:
     for number in range(DRAWS):
         moved = case.margin(_drawn(case, number))
         worst += ((moved - case.found.clean).abs() / clean).clamp(max=1) / DRAWS
-    wild = (worst > 0.5) & case.right
-    points = where(wild)
+    points = where((worst > 0.5) & case.stands)
     return Indicator(
         "unstable landscape",
-        len(points) / max(1, case.count),
+        len(points) / max(1, len(case.standing)),
         0.2,
         math.inf,
         points,
-        f"Random changes of a quarter of the radius move the margin of {len(points)} of {case.count} "
-        "examples by half of itself or more: descent follows noise",
+        f"Random changes of a quarter of the radius move the margin of {len(points)} of "
+        f"{len(case.standing)} examples that stand by half of itself or more: descent follows noise",
+        least=2,
+    )
+
+
+def differences(case: Case) -> Indicator:
+    """Hold the gradient against differences of the outputs, between x and points near it.
+
+    Where Q is smooth Q(z) - Q(x) is <(∇Q(x) + ∇Q(z)) / 2, z - x> up to the third order. A model that
+    hands back another gradient than its own (a masked one, say) misleads every descent, and no zero
+    shows it.
+    """
+    value, slope = _slopes(case, margin)
+    off, size = torch.zeros_like(value), torch.zeros_like(value)
+    x = case.batch().x
+    for number in range(DRAWS):
+        z = _drawn(case, number)
+        there, other = _slopes(case, margin, z)
+        told = ((slope + other) / 2 * (z - x)).flatten(1).sum(1)
+        off += (there - value - told).abs()
+        size += (there - value).abs() + told.abs()
+    wrong = (off > APART * size) & (size > 0) & case.stands.to(off.device)
+    points = where(wrong)
+    return Indicator(
+        "gradient against differences",
+        len(points) / max(1, len(case.standing)),
+        0.2,
+        0.5,
+        points,
+        f"Near {len(points)} of {len(case.standing)} examples that stand the outputs do not change as "
+        "the gradient says: it is not the gradient of what the model computes",
         least=2,
     )
 
@@ -138,22 +168,22 @@ def curvature(case: Case) -> Indicator:
     """Measure the cosine between the gradient at x and near it; weak by itself."""
     here, there = (_slopes(case, margin, x)[1].flatten(1).double() for x in (None, _drawn(case, 0)))
     cosine = torch.nn.functional.cosine_similarity(here, there, dim=1, eps=1e-30)
-    turned = (cosine < 0.1) & (here.abs().amax(1) > 0) & case.right.to(cosine.device)
-    points = where(turned)
+    points = where((cosine < 0.1) & (here.abs().amax(1) > 0) & case.stands.to(cosine.device))
     return Indicator(
         "curved landscape",
-        len(points) / max(1, case.count),
+        len(points) / max(1, len(case.standing)),
         0.5,
         math.inf,
         points,
         f"The gradient points elsewhere a quarter of the radius away (cosine below 0.1) on "
-        f"{len(points)} of {case.count} examples",
+        f"{len(points)} of {len(case.standing)} examples that stand",
         least=2,
     )
 
 
 __all__ = [
     "curvature",
+    "differences",
     "flat_likelihood",
     "flat_margin",
     "landscape",

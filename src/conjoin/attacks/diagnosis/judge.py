@@ -25,6 +25,7 @@ INDICATORS: dict[str, Ask] = {
     "zero gradients of the cross-entropy": gradients.flat_likelihood,
     "saturated outputs": gradients.saturation,
     "choice of loss": gradients.losses,
+    "gradient against differences": gradients.differences,
     "unstable landscape": gradients.landscape,
     "curved landscape": gradients.curvature,
     "one step beats many": budgets.one_step,

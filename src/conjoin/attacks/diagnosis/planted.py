@@ -11,7 +11,7 @@ Reference: zimmermann2022, section 4.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from conjoin.core.protocols import Batch, Held, Model, Sliceable
 from conjoin.core.run import attack
 from conjoin.core.slice import Cut, Side
 from conjoin.core.threat import Projectable
-from conjoin.errors import CapabilityError
+from conjoin.errors import CapabilityError, CutError
 
 EXAMPLES, INNER = 16, 200
 WITHIN = 0.95  # of the radius, for the points inside
@@ -72,7 +72,9 @@ def found_planted(case: Case) -> tuple[int, Tensor, int]:
     threat = case.threat
     if not isinstance(threat, Projectable):
         raise CapabilityError(f"{threat} cannot be projected onto: its edge is not known")
-    model, cut = _cut(case.model)
+    model, cut = _cut(case.model, case.batch().rows(slice(0, 1)))
+    if case.data.context:
+        raise CapabilityError("the inputs have a context: whose features are meant is not known")
     rows = case.right.nonzero()[:EXAMPLES, 0].cpu()
     part = case.data.select(rows)
     inner = case.smaller(WITHIN).rows(rows)
@@ -128,7 +130,7 @@ def _separated(inside: Tensor, planted: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return normal, (scores + own) / 2 / size, own > scores
 
 
-def _cut(model: Model) -> tuple[Sliceable, Cut]:
+def _cut(model: Model, one: Batch) -> tuple[Sliceable, Cut]:
     """Return where the features before the last linear layer are.
 
     Raises:
@@ -140,7 +142,12 @@ def _cut(model: Model) -> tuple[Sliceable, Cut]:
     linear = [name for name, m in module.named_modules() if isinstance(m, nn.Linear) and name]
     if not linear:
         raise CapabilityError("the model has no linear layer")
-    return model, Cut(linear[-1], Side.IN)
+    for name in reversed(linear):  # a head that does not run is not the last
+        with suppress(CutError), torch.no_grad():
+            cut = Cut(name, Side.IN)
+            if model.run(one, take=(cut,))[0].ndim > 1:
+                return model, cut
+    raise CapabilityError("no linear layer runs once in a pass")
 
 
 __all__ = ["Planted", "found_planted"]

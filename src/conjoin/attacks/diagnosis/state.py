@@ -11,7 +11,6 @@ from conjoin.attacks.diagnosis.case import Case, positions, where
 from conjoin.attacks.diagnosis.indicator import Indicator
 from conjoin.attacks.diagnosis.planted import found_planted
 from conjoin.core.ball import Ball
-from conjoin.core.dataset import Dataset
 from conjoin.core.quantity import margin
 from conjoin.core.run import Run, predict
 from conjoin.errors import CapabilityError
@@ -77,7 +76,7 @@ def validity(case: Case) -> Indicator:
     """Judge every success again: inside S(x), finite, and wrong in passes of another size."""
     x, z = case.data.x, case.found.inputs.cpu()
     inside = case.threat.contains(z, x) & z.flatten(1).isfinite().all(1)
-    outputs = predict(case.model, Dataset(z, case.data.y), run=Run(3))
+    outputs = predict(case.model, case.moved(z), run=Run(3))
     wrong = margin(outputs, case.data.y.to(outputs.device)) <= 0
     points = where(case.found.success & ~(wrong & inside.to(wrong.device)))
     return Indicator(

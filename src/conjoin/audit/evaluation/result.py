@@ -247,7 +247,7 @@ class Evaluation:
             "eps": self.eps,
             "clean_acc": f"{100 * self.clean_accuracy:.2f}",
             "autoattack_acc": f"{100 * self.robust_accuracy:.2f}",
-            "unreliable": "False",
+            "unreliable": "unknown",
             "footnote": (
                 f"autoattack_acc was not found by AutoAttack but by {story.method} of conjoin "
                 f"{version}, seed {story.seed}, on {len(self)} examples: an upper bound. "

@@ -178,9 +178,9 @@ def plainly(text: str) -> str:
     """Return a name that is the same in every process.
 
     Raises:
-        PlanError: If it holds an address in memory.
+        PlanError: If it holds an address in memory, or a function without a name.
     """
-    if ADDRESS in text:
+    if ADDRESS in text or "<lambda>" in text:
         raise PlanError(
             f"{text} has no words of its own, so a record cannot name it; make it a frozen dataclass, "
             "give it a __repr__, or leave out the folder"
