@@ -239,12 +239,14 @@ def test_what_cannot_be_listed_or_cut_is_refused() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.words, self.both = nn.Embedding(20, 3), nn.Identity()
+            self.words.weight.data = numbers(20, 3)
 
         def forward(self, tokens: Tensor) -> Tensor:
             place = torch.arange(tokens.shape[1])[None, :, None]
             return self.both(self.words(tokens) + place).sum(1)
 
     placed = TorchModel(Placed())
+    batch = batch_of(tokens.x, placed(batch).argmax(1))  # all stand, so there is something to do
     assert HotFlip(Cut("words"))(placed, batch, threat, margin).shape == batch.x.shape
     with pytest.raises(CapabilityError, match="depends on more than the token"):
         HotFlip(Cut("both"))(placed, batch, threat, margin)
