@@ -21,7 +21,7 @@ from conjoin.core.quantity import Contrast, logit_ratio
 
 
 def quick() -> WorstOf:
-    """Attack in about a hundred and fifty passes: the cross-entropy, two targets, twins, boundaries.
+    """Attack what stands in some three hundred passes: cross-entropy, two targets, twins, boundaries.
 
     Reference: croce2020, section 5.
     """
@@ -36,7 +36,9 @@ def quick() -> WorstOf:
 
 
 def standard() -> WorstOf:
-    """Attack as strongly as AutoAttack's standard version, at a fraction of its passes.
+    """Attack about as strongly as AutoAttack's standard version, at a fraction of its passes.
+
+    What both leave standing is compared, case by case, in the documentation (benchmarks).
 
     Reference: croce2020, section 5.
     """

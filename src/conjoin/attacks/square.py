@@ -6,8 +6,8 @@ the ball; under the Euclidean norm and the sum a window gives its budget to anot
 with a peak. The share of the input that a window covers falls by halves as queries go on. It sees no
 gradient, so nothing that hides gradients hides from it. It is *not* cheap: thousands of passes.
 
-Inputs of any shape: the last two axes are the picture, what is before them channels; inputs with one
-axis are a row of pixels.
+Inputs of any shape: of three axes or more the last two are the picture, what is before them
+channels; of fewer the last is a row of pixels, and what is before it channels.
 
 Reference: andriushchenko2020, algorithms 1 to 3.
 """

@@ -9,9 +9,8 @@ import torch
 
 from conjoin.attacks.apgd import APGD
 from conjoin.attacks.descent import PGD, fgsm
-from conjoin.attacks.diagnosis.case import Case, where
-from conjoin.attacks.diagnosis.gradients import _excess
-from conjoin.attacks.diagnosis.indicator import Indicator
+from conjoin.attacks.diagnosis.case import Case, excess, where
+from conjoin.attacks.diagnosis.indicator import ANY, Indicator
 from conjoin.core.ball import Ball, Linf
 from conjoin.core.quantity import log_likelihood
 from conjoin.errors import CapabilityError
@@ -27,8 +26,8 @@ def one_step(case: Case) -> Indicator:
     points = where(one & ~many)
     return Indicator(
         "one step beats many",
-        _excess(len(points), len(where(many & ~one)), case.count) if len(points) else 0.0,
-        1e-12,
+        excess(len(points), len(where(many & ~one)), case.count) if len(points) else 0.0,
+        ANY,
         0.02,
         points,
         f"One step breaks {len(points)} examples that twenty do not: the landscape misleads descent",
@@ -77,7 +76,7 @@ def monotone(case: Case) -> Indicator:
     return Indicator(
         "not monotone in eps",
         len(points) / max(1, case.count),
-        1e-12,
+        ANY,
         0.02,
         points,
         f"{len(points)} examples that stand at the radius fall at half of it: the attack stopped short",

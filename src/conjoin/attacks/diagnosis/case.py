@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from conjoin.attacks.descent import PGD
-from conjoin.attacks.square import Square
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import log_likelihood, margin
-from conjoin.core.random import Streams
 from conjoin.core.result import AttackResult
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import Run, attack, batch_of, predict
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError
 
@@ -84,11 +83,7 @@ class Case:
 
     def batch(self, x: Tensor | None = None) -> Batch:
         """Return all examples as one batch, possibly elsewhere."""
-        device = self.model.device
-        index = torch.arange(len(self.data), device=device)
-        at = (self.data.x if x is None else x).to(device)
-        context = {name: value.to(device) for name, value in self.data.context.items()}
-        return Batch(at, self.data.y.to(device), Streams.of(self.seed, index), context)
+        return batch_of(self.moved(x), slice(None), self.model.device, self.seed)
 
     def outputs(self, x: Tensor | None = None) -> Tensor:
         """Return the model's outputs, at the examples or elsewhere."""
@@ -108,11 +103,6 @@ class Case:
         """Twenty steps on the cross-entropy."""
         return self.attacked(PGD(steps=20, surrogate=log_likelihood))
 
-    @cached_property
-    def by_queries(self) -> tuple[int, ...]:
-        """What random search breaks among those left standing."""
-        return self.broken(Square(queries=400))
-
     def smaller(self, share: float) -> Threat:
         """Return the set at a share of its radius.
 
@@ -128,6 +118,13 @@ class Case:
         return margin(self.outputs(x), self.data.y.to(self.model.device))
 
 
+def excess(one: int, other: int, count: int) -> float:
+    """Return the difference of two paired counts as a share, 0 where chance explains it."""
+    if one <= other or stats.binomtest(one, one + other, alternative="greater").pvalue > 0.05:
+        return 0.0
+    return (one - other) / max(1, count)
+
+
 def positions(rows: Tensor) -> tuple[int, ...]:
     """Return positions as numbers."""
     return tuple(int(row) for row in rows.reshape(-1).tolist())
@@ -138,4 +135,4 @@ def where(flags: Tensor) -> tuple[int, ...]:
     return positions(flags.nonzero()[:, 0])
 
 
-__all__ = ["Case", "positions", "where"]
+__all__ = ["Case", "excess", "positions", "where"]

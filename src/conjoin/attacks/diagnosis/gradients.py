@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy import stats
 from torch import Tensor
 
-from conjoin.attacks.diagnosis.case import Case, where
+from conjoin.attacks.diagnosis.case import Case, excess, where
 from conjoin.attacks.diagnosis.indicator import Indicator
 from conjoin.core.gradient import value_and_gradient
 from conjoin.core.protocols import Held
@@ -95,7 +94,7 @@ def losses(case: Case) -> Indicator:
     left, right = case.by_likelihood.success, case.by_margin.success
     points = where(right & ~left & case.right)
     other = len(where(left & ~right & case.right))
-    more = _excess(len(points), other, case.count)
+    more = excess(len(points), other, case.count)
     return Indicator(
         "choice of loss",
         more,
@@ -106,13 +105,6 @@ def losses(case: Case) -> Indicator:
         f"and {other} the other way: the cross-entropy saturates",
         least=2,
     )
-
-
-def _excess(one: int, other: int, count: int) -> float:
-    """Return the difference of two paired counts as a share, 0 where chance explains it."""
-    if one <= other or stats.binomtest(one, one + other, alternative="greater").pvalue > 0.05:
-        return 0.0
-    return (one - other) / max(1, count)
 
 
 def landscape(case: Case) -> Indicator:

@@ -8,6 +8,8 @@ from enum import IntEnum
 
 from conjoin.core.result import AttackResult
 
+ANY = 1e-12  # the threshold that any point at all reaches
+
 
 class Level(IntEnum):
     """How far a robust accuracy can be believed, by one indicator or by all."""
@@ -98,4 +100,4 @@ class Diagnosis:
         return (one for one in self.indicators if one.level > Level.GREEN)
 
 
-__all__ = ["Diagnosis", "Indicator", "Level"]
+__all__ = ["ANY", "Diagnosis", "Indicator", "Level"]

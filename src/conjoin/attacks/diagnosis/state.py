@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conjoin.attacks.diagnosis.case import Case, positions, where
-from conjoin.attacks.diagnosis.indicator import Indicator
+from conjoin.attacks.diagnosis.indicator import ANY, Indicator
 from conjoin.attacks.diagnosis.planted import found_planted
 from conjoin.core.ball import Ball
 from conjoin.core.quantity import margin
@@ -16,7 +16,6 @@ from conjoin.core.run import Run, predict
 from conjoin.errors import CapabilityError
 
 PASSES = 5
-ANY = 1e-12
 
 
 def training_mode(case: Case) -> Indicator:
