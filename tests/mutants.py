@@ -44,6 +44,7 @@ ATTRIBUTION = "tests/reference/test_attribution.py"
 SWEEP = "tests/unit/audit/test_robustness.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 HEAD = "tests/reference/test_head.py"
+INFLUENCE = "tests/reference/test_influence.py"
 CORRUPTIONS = "tests/unit/data/test_data_corruptions.py"
 DATA = "tests/unit/data/test_data_dataset.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
@@ -101,69 +102,156 @@ def case(name: str) -> str:
     return f"{SOUND}::test_a_network_is_bounded_rightly_or_refused[{name}]"
 
 
+INFLUENCES = (
+    Mutant(
+        "nodes are placed where nothing changes",
+        "core/quadrature.py",
+        "spread / whole + UNIFORM * even, even)",
+        "(1 - spread / whole) / (cells - 1) + UNIFORM * even, even)",
+        (f"{INFLUENCE}::test_nodes_go_where_the_pieces_change",),
+    ),
+    Mutant(
+        "nodes leave the baseline out",
+        "core/quadrature.py",
+        "    found[:, 0], found[:, -1] = 0, 1\n",
+        "    found[:, 0], found[:, -1] = found[:, 1] / 2, 1\n",
+        (f"{ATTRIBUTION}::test_secant_panels_are_complete_at_every_budget",),
+    ),
+    Mutant(
+        "pieces are compared with the next but one",
+        "models/switches.py",
+        "blocks[1:] != blocks[:-1]",
+        "blocks[-1:] != blocks[:-1]",
+        (f"{INFLUENCE}::test_nodes_go_where_the_pieces_change",),
+    ),
+    Mutant(
+        "an upper kink is not seen",
+        "models/switches.py",
+        '"relu6": ("input", _sides(0.0, 6.0))',
+        '"relu6": ("input", _sides(0.0))',
+        (f"{INFLUENCE}::test_the_pieces_of_each_activation",),
+    ),
+    Mutant(
+        "the mean over a path weighs its panels alike",
+        "core/quadrature.py",
+        "total.add(seen.gradients, mesh[k] - mesh[k - 1])",
+        "total.add(seen.gradients, 1 / (len(mesh) - 1))",
+        (f"{INFLUENCE}::test_internal_influence_is_captums",),
+    ),
+    Mutant(
+        "an estimated error is that of the finest mesh with itself",
+        "core/path.py",
+        "_apart(now, before)",
+        "_apart(now, now)",
+        (f"{INFLUENCE}::test_a_tolerance_is_met_or_told",),
+    ),
+    Mutant(
+        "a straight way starts at zero",
+        "core/path.py",
+        "return model.run(batch.at(self.baseline(model, batch)), take=cuts)",
+        "return tuple(z * 0 for z in model.run(batch, take=cuts))",
+        (f"{INFLUENCE}::test_a_straight_way_of_a_linear_rest_is_exact_and_complete",),
+    ),
+    Mutant(
+        "the variance of gradients is their mean square",
+        "core/distribution.py",
+        "(square - mean * mean)",
+        "(square)",
+        (f"{INFLUENCE}::test_the_moments_of_noisy_gradients",),
+    ),
+    Mutant(
+        "a mixture forgets its weights",
+        "core/distribution.py",
+        "total.add(ended[k].values, weights[k])",
+        "total.add(ended[k].values, 1 / len(weights))",
+        (f"{INFLUENCE}::test_a_mixture_is_linear_in_its_parts",),
+    ),
+    Mutant(
+        "every drawn baseline is the same",
+        "core/baseline.py",
+        "(start + self.draw * stride) % count",
+        "start % count",
+        (f"{INFLUENCE}::test_drawn_baselines_walk_through_all_instances",),
+    ),
+    Mutant(
+        "the samples of a set are one",
+        "core/distribution.py",
+        'batch.rng.fold("within").fold(k)',
+        'batch.rng.fold("within").fold(0)',
+        (f"{INFLUENCE}::test_the_gradient_over_a_set_is_taken_at_its_samples",),
+    ),
+    Mutant(
+        "a blur is twice as wide",
+        "core/baseline.py",
+        "(2 * self.width**2)",
+        "(4 * self.width**2)",
+        (f"{INFLUENCE}::test_baselines",),
+    ),
+)
+
 CORE = (
     Mutant(
         "a panel's gap is spread uniformly over the elements",
-        "core/distribution.py",
-        "            total.credit(seen.gradients, seen.at, seen.end[1])\n        left",
-        "            total.add(tuple(((seen.end[0] - seen.value) / g[0].numel()).reshape("
-        "-1, *[1] * (g.ndim - 1)).expand_as(g).clone() for g in seen.gradients))\n        left",
+        "core/quadrature.py",
+        "                total.credit(seen.gradients, seen.at, seen.end[1])\n",
+        "                total.add(tuple(((seen.end[0] - seen.value) / g[0].numel()).reshape("
+        "-1, *[1] * (g.ndim - 1)).expand_as(g).clone() for g in seen.gradients))\n",
         (f"{ATTRIBUTION}::test_panels_weigh_by_what_happens_in_them",),
     ),
     Mutant(
         "panels are credited with equal steps",
-        "core/distribution.py",
-        "            total.credit(seen.gradients, seen.at, seen.end[1])\n        left",
-        "            total.add(seen.gradients, 1 / (nodes - 1))\n        left",
+        "core/quadrature.py",
+        "                total.credit(seen.gradients, seen.at, seen.end[1])\n",
+        "                total.add(seen.gradients, 1 / (len(mesh) - 1))\n",
         (f"{ATTRIBUTION}::test_panels_weigh_by_what_happens_in_them",),
     ),
     Mutant(
         "the trapezoid rule takes its right end alone",
-        "core/distribution.py",
+        "core/quadrature.py",
         "total.credit([a + b for a, b in ends], before.at, seen.at, 0.5)",
         "total.credit([b for a, b in ends], before.at, seen.at)",
         (f"{ATTRIBUTION}::test_a_cubic_is_integrated_to_the_order_of_each_rule",),
     ),
     Mutant(
         "Gauss-Legendre nodes with equal weights",
-        "core/distribution.py",
+        "core/quadrature.py",
         "[0.0, *(weights.cumsum() / 2).tolist()]",
         "[k / rule.nodes for k in range(rule.nodes + 1)]",
         (f"{ATTRIBUTION}::test_rules_converge_to_the_definition",),
     ),
     Mutant(
         "the ends of a path are swapped",
-        "core/distribution.py",
+        "core/path.py",
         "return {INPUT: self.baseline(model, batch)}, {INPUT: batch.x}",
         "return {INPUT: batch.x}, {INPUT: self.baseline(model, batch)}",
         (f"{ATTRIBUTION}::test_the_gap_is_the_sum_less_the_change_of_the_quantity",),
     ),
     Mutant(
         "the baseline is ignored",
-        "core/distribution.py",
-        "        start = self.baseline(model, batch)\n\n        def at",
-        "        start = torch.zeros_like(batch.x)\n\n        def at",
+        "core/path.py",
+        "        start = self.baseline(model, batch)\n        way",
+        "        start = torch.zeros_like(batch.x)\n        way",
         (f"{ATTRIBUTION}::test_linear_models_are_exact_at_every_budget",),
     ),
     Mutant(
         "SmoothGrad's scale ignores the range",
         "core/distribution.py",
-        "spread = (flat.amax(1) - flat.amin(1)) * self.scale",
-        "spread = torch.ones_like(flat[:, 0]) * self.scale",
+        "width = (flat.amax(1) - flat.amin(1)) * scale if",
+        "width = torch.ones_like(flat[:, 0]) * scale if",
         (f"{ATTRIBUTION}::test_smoothgrad_noise_is_a_share_of_each_examples_range",),
     ),
     Mutant(
         "SmoothGrad's range is the largest value",
         "core/distribution.py",
-        "spread = (flat.amax(1) - flat.amin(1)) * self.scale",
-        "spread = flat.abs().amax(1) * self.scale",
+        "width = (flat.amax(1) - flat.amin(1)) * scale if",
+        "width = flat.abs().amax(1) * scale if",
         (f"{ATTRIBUTION}::test_smoothgrad_noise_is_a_share_of_each_examples_range",),
     ),
     Mutant(
         "SmoothGrad's scale ignored",
         "core/distribution.py",
-        "spread = (flat.amax(1) - flat.amin(1)) * self.scale",
-        "spread = flat.amax(1) - flat.amin(1)",
+        "width = (flat.amax(1) - flat.amin(1)) * scale if",
+        "width = flat.amax(1) - flat.amin(1) if",
         (f"{ATTRIBUTION}::test_smoothgrad_noise_is_a_share_of_each_examples_range",),
     ),
     Mutant(
@@ -1076,8 +1164,8 @@ METHODS = (
     Mutant(
         "gradient times input is the gradient",
         "core/distribution.py",
-        "tuple(g * z for g, z in zip(seen.gradients, seen.at, strict=True))",
-        "seen.gradients",
+        "return Estimate(tuple(g * z for g, z in zip(seen.gradients, seen.at, strict=True)))",
+        "return Estimate(seen.gradients)",
         (f"{ATTRIBUTION}::test_linear_models_are_exact_at_every_budget",),
     ),
     Mutant(
@@ -2567,6 +2655,7 @@ EVALUATIONS = (
 )
 
 MUTANTS = (
+    *INFLUENCES,
     *STRONGER,
     *CORE,
     *MODELS,

@@ -40,10 +40,11 @@ from conjoin.audit.readers import (
 )
 from conjoin.audit.reading import MisreadError, address, nearest, stranger
 from conjoin.core import distribution, quantity
-from conjoin.core.distribution import Constant, Reference, Row
+from conjoin.core.baseline import Blurred, Constant, Mean, Noise, Reference, Row, zeros
+from conjoin.core.path import Filled, Image, Start
 from conjoin.core.protocols import Attack, Attributor, Certifier, Distribution, Metric
 from conjoin.core.quantity import Question
-from conjoin.core.slice import Cut, Slice
+from conjoin.core.slice import Cut, Cuts, Slice
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, ConjoinError
 
@@ -357,7 +358,7 @@ FIXED: Mapping[Any, Reader] = {
     Question: Tables(lambda: _members(quantity, "goal"), "quantity"),
     Reference: Baselines(
         Tables(
-            lambda: {"zeros": distribution.zeros, "Constant": Constant, "Row": Row},
+            lambda: {f.__name__: f for f in (zeros, Constant, Row, Mean, Blurred, Noise)},
             "baseline",
             constant,
         )
@@ -365,7 +366,9 @@ FIXED: Mapping[Any, Reader] = {
     Distribution: Tables(lambda: _members(distribution, "ends"), "distribution"),
     Threat: Threats(),
     Tensor: Regions(),
+    Start: Tables(lambda: {"Image": Image, "Filled": Filled}, "start of a straight path"),
     Cut: Record(Cut, cut, terse_cut),
+    Cuts: AnyOf((Record(Cut, cut, terse_cut), Many((Record(Cut, cut, terse_cut),), True, tuple))),
     Slice: Record(Slice, slice_, terse_slice),
 }
 

@@ -17,8 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conjoin.core.distribution import Reference, per_pass
+from conjoin.core.baseline import Reference
 from conjoin.core.naming import Better
+from conjoin.core.probing import per_pass
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 from conjoin.metrics.ordering import by_feature
 

@@ -17,8 +17,10 @@ import torch
 from conjoin import attacks, attribution, certification, metrics
 from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.quadrature import Panels
 from conjoin.core.quantity import logit_ratio
 from conjoin.core.scaled import Scaled
+from conjoin.core.slice import INPUT
 from conjoin.core.threat import Threat
 from conjoin.data import fashion_mnist, german_credit
 from conjoin.models.lifted import lifted
@@ -62,6 +64,10 @@ MADE_WITH: Mapping[str, Make] = {
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Influence": attribution.saliency,
+    "conductance": lambda: attribution.conductance(INPUT, nodes=5),
+    "internal_influence": lambda: attribution.internal_influence(INPUT),
+    "layer_integrated_gradients": lambda: attribution.layer_integrated_gradients(INPUT, nodes=5),
+    "uniform_gradient": lambda: attribution.uniform_gradient(Linf(0.05), 4),
     "RankStability": lambda: metrics.RankStability(Linf(0.05)),
     "TopStability": lambda: metrics.TopStability(Linf(0.05)),
 }
@@ -114,7 +120,13 @@ def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
     ``side`` is that of the square images that it will see.
     """
     diagonal = torch.eye(side, dtype=torch.bool)[None, None]
-    made = {**MADE_WITH, "MassInside": lambda: metrics.MassInside(diagonal)}
+    made = {
+        **MADE_WITH,
+        "MassInside": lambda: metrics.MassInside(diagonal),
+        "expected_gradients": lambda: attribution.expected_gradients(
+            diagonal.float(), 3, Panels(3)
+        ),
+    }
     return {
         name: made.get(name) or getattr(package, name)
         for name in package.__all__

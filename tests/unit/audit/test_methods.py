@@ -40,6 +40,10 @@ NEEDED: Mapping[str, dict[str, Any]] = {
     "WorstOf": {"attacks": ["fgsm", "PGD"]},
     "BestOf": {"certifiers": ["Interval"]},
     "Influence": {"distribution": "Point"},
+    "conductance": {"cuts": "input"},
+    "internal_influence": {"cuts": "input"},
+    "layer_integrated_gradients": {"cut": "input"},
+    "Mixture": {"parts": ["Point"]},
     "Constant": {"value": 0.5},
 }
 
@@ -112,7 +116,8 @@ def test_each_kind_of_method_is_read_off_its_package() -> None:
     offered = {kind: set(choices(kind)) for kind in KINDS}
     assert offered[Attack] == set(attacks.__all__) - {"universal"}
     assert offered[Certifier] == set(certification.__all__) - {"Constants", "certified_radius"}
-    assert offered[Attributor] == set(attribution.__all__) - {"explained"}
+    # A background is data, which a plan has no words for.
+    assert offered[Attributor] == set(attribution.__all__) - {"explained", "expected_gradients"}
     assert offered[Metric] == set(metrics.__all__) - {"mean_corruption_error"}
 
 
@@ -181,6 +186,7 @@ def test_all_is_written_and_only_what_differs_is_shown() -> None:
         "name": "smoothgrad",
         "scale": 0.15,
         "draws": 4,
+        "relative": True,
         "quantity": "logit",
         "where": "input",
     }
