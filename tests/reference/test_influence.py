@@ -15,6 +15,7 @@ from conjoin.attribution import (
     Influence,
     conductance,
     expected_gradients,
+    explained,
     integrated_gradients,
     internal_influence,
     layer_integrated_gradients,
@@ -31,6 +32,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import (
     Filled,
     Gaussian,
+    GaussLegendre,
     Image,
     Instances,
     Midpoint,
@@ -245,7 +247,6 @@ SWITCHES = {
     "leaky": (nn.LeakyReLU(), lambda z: [z > 0]),
     "hardswish": (nn.Hardswish(), lambda z: [z > -3, z > 3]),
     "softshrink": (nn.Softshrink(0.3), lambda z: [z > -0.3, z > 0.3]),
-    "gelu": (nn.GELU(), lambda z: []),
 }
 
 
@@ -275,6 +276,30 @@ def test_the_pieces_of_a_maximum(rank: int) -> None:
     places = where(x, 2, return_indices=True)[1].flatten(1)
     by_hand = (places[1:] != places[:-1]).double().mean(1, keepdim=True)
     assert torch.equal(found, by_hand) and float(found.sum()) > 0
+
+
+def test_a_smooth_network_is_taken_by_gauss_legendre() -> None:
+    module = nn.Sequential(
+        nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 8), nn.Softplus(), nn.Linear(8, 3)
+    )
+    for place in (0, 2, 4):
+        layer = module[place]
+        layer.weight.data = 2 * numbers(*layer.weight.shape, seed=place)
+        layer.bias.data = numbers(*layer.bias.shape, seed=9 + place)
+    model = TorchModel(module.double())
+    data = Dataset(numbers(5, 4, seed=3, dtype=DOUBLE), torch.zeros(5, dtype=torch.int64))
+    with model.held():
+        assert bool(model.switched(batch_of(data.x[:4]), 2).isnan().all())
+    for cuts in (INPUT, Cut("1")):
+        ours = explain(model, data, conductance(cuts, nodes=12))
+        theirs = explain(model, data, conductance(cuts, quadrature=GaussLegendre(12)))
+        assert torch.equal(ours, theirs)
+    fine = attribute(
+        model, data, integrated_gradients(quadrature=Panels(5, tolerance=1e-6)), seed=0
+    )
+    assert bool((fine.error <= 1e-6).all()) and float(fine.gap.abs().max()) < 1e-4
+    even = attribute(model, data, integrated_gradients(quadrature=Panels(5, placed=False)), seed=0)
+    assert float(even.gap.abs().max()) < 1e-12
 
 
 def test_a_tolerance_is_met_or_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -497,3 +522,21 @@ def test_influence_between_two_inner_cuts() -> None:
     assert torch.allclose(explain(model, data, method), module[2].weight[4].detach().expand(4, 10))
     same = saliency(lambda out, aim: out[:, 4], Slice(Cut("2", Side.IN), Cut("2")))
     assert torch.allclose(explain(model, data, same), module[2].weight[4].detach().expand(4, 10))
+
+
+def test_an_explanation_along_a_path_can_be_differentiated() -> None:
+    module = nn.Sequential(
+        nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2)
+    )
+    for place in (0, 2, 4):
+        layer = module[place]
+        layer.weight.data = numbers(*layer.weight.shape, seed=place)
+        layer.bias.data = numbers(*layer.bias.shape, seed=9 + place)
+    model = TorchModel(module.double())
+    maps = explained(model, integrated_gradients(nodes=4))
+
+    def values(x: Tensor) -> Tensor:
+        return maps(batch_of(x))
+
+    with maps.held():
+        assert torch.autograd.gradcheck(values, (numbers(2, 3, dtype=DOUBLE).requires_grad_(),))

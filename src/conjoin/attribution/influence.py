@@ -130,7 +130,7 @@ class _Passes:
     ) -> None:
         self.asks, self.model, self.batch, self.cuts = asks, model, batch, cuts
         self.repeated = cache(batch.repeated)  # most passes are of one size
-        self.secants = True
+        self.secants = not batch.x.requires_grad  # derivatives of secants are no secants
 
     def __call__(self, probes: Sequence[Probe]) -> list[Seen]:
         """Evaluate probes; those that put in values at the same cuts in one pass."""

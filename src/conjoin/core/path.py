@@ -28,6 +28,7 @@ from conjoin.core.quadrature import (
     Panels,
     Quadrature,
     Trapezoid,
+    Weighed,
     density,
     edges_and_nodes,
     panels,
@@ -164,53 +165,69 @@ class _Way:
 
     def integral(self, asked: object, rule: Quadrature, *, displaced: bool) -> Probes:
         """Take it by a rule; ``asked`` is named in a warning."""
-        if isinstance(rule, Panels) and not meets(self.model, Secant):
+        if not isinstance(rule, Panels):
+            return Estimate((yield from self._weighed(rule, displaced=displaced)))
+        spread: Tensor | None = None
+        if not meets(self.model, Secant):
             _log.warning("%r takes midpoints: the model takes no secants", asked)
-            rule = Midpoint(rule.nodes)
-        if isinstance(rule, Panels):
-            return (yield from self._by_panels(rule, asked, displaced=displaced))
-        if not displaced:
-            return Estimate((yield from weighted(self.at, rule, self.size)))
-        if all(cut in self.start for cut in self.cuts):  # a straight way: the displacement is one
-            total = yield from weighted(self.at, rule, self.size)
-            pairs = zip(self.cuts, total, strict=True)
-            return Estimate(tuple(g * (self.stop[c] - self.start[c]) for c, g in pairs))
-        if isinstance(rule, Trapezoid):
-            return Estimate((yield from trapezoid(self.at, rule.nodes, self.size)))
-        return (yield from self._by_cells(rule))
+            other: type[Midpoint | GaussLegendre] = Midpoint
+        else:
+            spread, other = self._spread(self.model, rule), GaussLegendre
 
-    def _by_panels(self, rule: Panels, asked: object, *, displaced: bool) -> Probes:
-        """Place panels, and halve them until half of them say the same, if that is wanted."""
-        size, spread = max(PANELS, self.size - 1), self._spread(rule)
-        mesh = placed(spread, rule.nodes)
+        def taken(panels_: int) -> Weighed:
+            if spread is None:
+                return self._weighed(other(panels_ + 1), displaced=displaced)
+            return panels(self.at, placed(spread, panels_ + 1), self.panels, displaced=displaced)
+
         if rule.tolerance is None:
-            return Estimate((yield from panels(self.at, mesh, size, displaced=displaced)))
-        halved = int(rule.nodes == 2)  # of one panel there is no half: two are compared with it
-        few = mesh if halved else torch.cat([mesh[:-1:2], mesh[-1:]])
-        values = before = yield from panels(self.at, few, size, displaced=displaced)
-        error = torch.full_like(self.batch.x[:, 0].flatten(1)[:, 0], torch.inf)
-        for doubling in range(halved, DOUBLINGS + 1):
-            mesh = placed(spread, (rule.nodes - 1) * 2**doubling + 1)
-            now = yield from panels(self.at, mesh, size, displaced=displaced)
-            open_ = (error > rule.tolerance) | error.isinf()
+            return Estimate((yield from taken(rule.nodes - 1)))
+        return (yield from self._until(rule.tolerance, rule.nodes - 1, taken, asked))
+
+    def _until(
+        self, tolerance: float, least: int, taken: Callable[[int], Weighed], asked: object
+    ) -> Probes:
+        """Halve panels until half of them say the same of every example."""
+        values = before = yield from taken(max(1, least // 2))
+        error = torch.full_like(before[0].flatten(1)[:, 0], torch.inf)
+        for doubling in range(DOUBLINGS + 1):
+            now = yield from taken(least * 2**doubling)
+            unmet = (error > tolerance) | error.isinf()
             values, error = (
-                _where(open_, now, values),
-                torch.where(open_, _apart(now, before), error),
+                _where(unmet, now, values),
+                torch.where(unmet, _apart(now, before), error),
             )
             before = now
-            if bool((error <= rule.tolerance).all()):
+            if bool((error <= tolerance).all()):
                 break
         else:
             _log.warning("%r: some examples do not meet the tolerance; see their errors", asked)
         return Estimate(values, error)
 
-    def _spread(self, rule: Panels) -> Tensor:
-        if not rule.placed or rule.nodes < 3 or not meets(self.model, Secant):
-            even = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.batch.x.device)
-            return even[:, None].expand(2, len(self.batch))
-        return density(self.model, self.batch, self.at, rule.nodes, self.size)
+    @property
+    def panels(self) -> int:
+        """The panels of one pass."""
+        return max(PANELS, self.size - 1)
 
-    def _by_cells(self, rule: Midpoint | GaussLegendre) -> Probes:
+    def _spread(self, model: Secant, rule: Panels) -> Tensor | None:
+        """Return how to spread the nodes; ``None`` for a smooth network."""
+        if rule.placed and rule.nodes > 2:
+            return density(model, self.batch, self.at, rule.nodes, self.size)
+        even = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.batch.x.device)
+        return even[:, None].expand(2, len(self.batch))
+
+    def _weighed(self, rule: Trapezoid | Midpoint | GaussLegendre, *, displaced: bool) -> Weighed:
+        """Take it by a rule of gradients."""
+        if not displaced:
+            return (yield from weighted(self.at, rule, self.size))
+        if all(cut in self.start for cut in self.cuts):  # a straight way: the displacement is one
+            total = yield from weighted(self.at, rule, self.size)
+            pairs = zip(self.cuts, total, strict=True)
+            return tuple(g * (self.stop[c] - self.start[c]) for c, g in pairs)
+        if isinstance(rule, Trapezoid):
+            return (yield from trapezoid(self.at, rule.nodes, self.size))
+        return (yield from self._by_cells(rule))
+
+    def _by_cells(self, rule: Midpoint | GaussLegendre) -> Weighed:
         """Credit each cell's displacement, read at the cuts, with the gradient at its node."""
         edges, nodes = edges_and_nodes(rule)
         total = Sum()
@@ -223,7 +240,7 @@ class _Way:
             parts = list(zip(*(z.chunk(len(ends)) for z in read), strict=True))
             for k, one in enumerate(seen):
                 total.credit(one.gradients, parts[k], parts[k + 1])
-        return total.estimate()
+        return total.estimate().values
 
 
 def _apart(now: tuple[Tensor, ...], before: tuple[Tensor, ...]) -> Tensor:

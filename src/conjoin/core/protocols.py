@@ -150,7 +150,8 @@ class Secant(Sliceable, Protocol):
 
         ``batch`` holds ``blocks`` whole batches, one after another, as :meth:`Batch.repeated` lays out.
         A piece is the side of a kink on which an activation lies, or the winner of a maximum; the
-        shares of all operations add up. Shape ``(blocks - 1, batch)``, in double precision.
+        shares of all operations add up. Shape ``(blocks - 1, batch)``, in double precision; NaN where
+        no operation has pieces.
         """
         ...
 

@@ -8,8 +8,8 @@ with d_j the root of the sum over layers in cell j, ::
 
     density ∝ 0.7 d_j / Σ d + 0.3 / cells,    nodes at equal shares of its integral.
 
-The nodes do not look at the quantity, so that attributions stay linear in it. Where nothing changes, or
-the model does not tell, they are equally spaced.
+The nodes do not look at the quantity, so that attributions stay linear in it. Where nothing changes
+they are equally spaced.
 
 Reference: shrikumar2017, section 3.5 (rescale rule), taken between neighbouring nodes of a path.
 """
@@ -40,11 +40,14 @@ class Panels:
     in the quantity. Costs 1 to 1.25 forward and backward passes a node, and a forward pass a node to
     place it. One panel alone is DeepLIFT-rescale. That the shares add up says nothing of their
     accuracy: ask for an estimate. Where an operation of the model has no secant, midpoints take their
-    place, and a warning is logged.
+    place, and a warning is logged. Where no operation has pieces, the network being smooth,
+    Gauss-Legendre nodes take their place, which converge faster there: then values add up as far as
+    they are accurate.
 
     Attributes:
         nodes: On the path, with both ends.
-        placed: Put the nodes where the pieces of the network change; else equally spaced.
+        placed: Look at the network first, and put the nodes where its pieces change; else they are
+            equally spaced panels of any network.
         tolerance: Relative error, as estimated by half the panels, that every example must meet: until
             then the panels are halved, up to ``DOUBLINGS`` times. Any number, also infinity, asks for
             the estimate, which costs half as much again.
@@ -168,13 +171,18 @@ def panels(at: Points, mesh: Tensor, size: int, *, displaced: bool) -> Weighed:
     return total.estimate().values
 
 
-def density(model: Secant, batch: Batch, at: Points, cells: int, size: int) -> Tensor:
-    """Return how the nodes are to be spread: the integral of their density, ``(cells + 1, batch)``."""
+def density(model: Secant, batch: Batch, at: Points, cells: int, size: int) -> Tensor | None:
+    """Return how the nodes are to be spread: the integral of their density, ``(cells + 1, batch)``.
+
+    ``None`` if the network is smooth: no operation has pieces.
+    """
     blocks: list[Tensor] = []
     for chunk in chunks(range(cells), max(1, size - 1)):
         points = [at(k / cells) for k in (*chunk, chunk[-1] + 1)]
         put = {cut: torch.cat([point[cut] for point in points]) for cut in points[0]}
         blocks.append(model.switched(batch.repeated(len(points)), len(points), put=put))
+        if bool(blocks[0].isnan().any()):
+            return None
     spread = torch.cat(blocks).sqrt_()
     whole = spread.sum(0)
     even = torch.full_like(spread, 1 / cells)
@@ -202,6 +210,7 @@ __all__ = [
     "Points",
     "Quadrature",
     "Trapezoid",
+    "Weighed",
     "density",
     "edges_and_nodes",
     "panels",

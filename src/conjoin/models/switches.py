@@ -4,7 +4,7 @@ While :class:`Switches` is entered, every operation with kinks is looked at: on 
 an element lies (ReLU, leaky ReLU, clamp, ...), or which entry is the largest (max pooling, maxima).
 Neighbouring blocks of rows are compared, and the share of elements that differ is added up over the
 operations. Forward passes alone; smooth activations have no pieces and add nothing. It sees what goes
-through the functions of ``torch``.
+through the functions of ``torch``. Where none of them had pieces the network is smooth.
 
 It tells where a path crosses the pieces of a network, *not* how much the gradient changes there.
 """
@@ -63,9 +63,9 @@ class Switches(TorchFunctionMode):
         self.total = share if self.total is None else self.total + share
 
     def shares(self, device: torch.device) -> Tensor:
-        """Return the sums, ``(blocks - 1, batch)``; zero if nothing had pieces."""
+        """Return the sums, ``(blocks - 1, batch)``; NaN if nothing had pieces."""
         shape = self.blocks - 1, self.rows // self.blocks
-        nothing = torch.zeros(shape, dtype=torch.float64, device=device)
+        nothing = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
         return nothing if self.total is None else self.total
 
 
