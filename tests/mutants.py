@@ -48,6 +48,7 @@ INFLUENCE = "tests/reference/test_influence.py"
 CORRUPTIONS = "tests/unit/data/test_data_corruptions.py"
 DATA = "tests/unit/data/test_data_dataset.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
+DIRECTED = "tests/reference/test_directed.py"
 DEPLOYED = "tests/reference/test_deployed.py"
 GRAPHS = "tests/property/test_graphs.py"
 HELD = "tests/unit/models/test_models_held.py"
@@ -103,6 +104,55 @@ def case(name: str) -> str:
 
 
 INFLUENCES = (
+    Mutant(
+        "the units that are kept are put to the fill",
+        "models/kept.py",
+        "torch.where(keep, value, fill)",
+        "torch.where(~keep, value, fill)",
+        (f"{DIRECTED}::test_a_model_keeps_units_as_by_hand",),
+    ),
+    Mutant(
+        "the least influential units come first",
+        "metrics/directed.py",
+        "influences.argsort(descending=True, stable=True)",
+        "influences.argsort(stable=True)",
+        (f"{DIRECTED}::test_the_essence_of_a_class_is_the_unit_that_makes_it",),
+    ),
+    Mutant(
+        "tied scores are counted one by one",
+        "metrics/directed.py",
+        "score[1:] != score[:-1]",
+        "score[1:] == score[1:]",
+        (f"{DIRECTED}::test_average_precision_by_hand",),
+    ),
+    Mutant(
+        "the largest place of a channel is its mean",
+        "core/units.py",
+        "Over.MAX: lambda flat: flat.amax(2)",
+        "Over.MAX: lambda flat: flat.mean(2)",
+        (f"{DIRECTED}::test_quantities_of_units_have_the_published_values",),
+    ),
+    Mutant(
+        "a softmax's shares are those of the row",
+        "models/product_rules.py",
+        "slopes.exp(z - top, there - top) / slopes.exp(whole - top, other - top)",
+        "z.softmax(ctx.axis)",
+        (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+    ),
+    Mutant(
+        "a product's other factor is that of the row",
+        "models/product_rules.py",
+        "means = (a + a[partner]) / 2, (b + b[partner]) / 2",
+        "means = a, b",
+        (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+    ),
+    Mutant(
+        "layer norm forgets that its scale moves",
+        "models/product_rules.py",
+        "found = g * (1 / size + 1 / there) / 2 - along * mean",
+        "found = g * (1 / size + 1 / there) / 2",
+        (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+    ),
     Mutant(
         "nodes are placed where nothing changes",
         "core/quadrature.py",

@@ -39,7 +39,7 @@ from conjoin.audit.readers import (
     terse_slice,
 )
 from conjoin.audit.reading import MisreadError, address, nearest, stranger
-from conjoin.core import distribution, quantity
+from conjoin.core import distribution, quantity, units
 from conjoin.core.baseline import Blurred, Constant, Mean, Noise, Reference, Row, zeros
 from conjoin.core.path import Filled, Image, Start
 from conjoin.core.protocols import Attack, Attributor, Certifier, Distribution, Metric
@@ -355,7 +355,7 @@ def _members(module: types.ModuleType, shared: str) -> Mapping[str, Any]:
 
 FIXED: Mapping[Any, Reader] = {
     **{kind: Scalar(kind) for kind in (int, float, bool, str)},
-    Question: Tables(lambda: _members(quantity, "goal"), "quantity"),
+    Question: Tables(lambda: {**_members(quantity, "goal"), **_members(units, "goal")}, "quantity"),
     Reference: Baselines(
         Tables(
             lambda: {f.__name__: f for f in (zeros, Constant, Row, Mean, Blurred, Noise)},

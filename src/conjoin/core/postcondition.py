@@ -36,18 +36,24 @@ from conjoin.core.threat import Graded, Threat
 from conjoin.errors import DataError, ModelError, PlanError, PostconditionError, SoundnessError
 
 
-def outputs_of(model: Model, batch: Batch, size: int | None = None) -> Tensor:
+def outputs_of(
+    model: Model, batch: Batch, size: int | None = None, *, dense: bool = False
+) -> Tensor:
     """Return the logits of a batch, in passes of ``size`` examples; ``None`` for one pass.
+
+    ``dense``: they may have places, ``(batch, classes, *places)``.
 
     Raises:
         ModelError: If they are not finite, or not ``(batch, classes)``.
         DataError: If a label has no output.
     """
+    most = batch.x.ndim + 8 if dense else 2
     if size is None or size >= len(batch):
-        outputs = _passed(model, batch)
+        outputs = _passed(model, batch, most)
     else:
         starts = range(0, len(batch), size)
-        outputs = torch.cat([_passed(model, batch.rows(slice(s, s + size))) for s in starts])
+        parts = [_passed(model, batch.rows(slice(s, s + size)), most) for s in starts]
+        outputs = torch.cat(parts)
     if outputs.shape[1] < 2:
         raise ModelError(
             f"the model returned {describe(outputs)}; expected logits of shape (batch, classes), of "
@@ -66,12 +72,14 @@ def outputs_of(model: Model, batch: Batch, size: int | None = None) -> Tensor:
     return outputs
 
 
-def _passed(model: Model, batch: Batch) -> Tensor:
+def _passed(model: Model, batch: Batch, most: int = 2) -> Tensor:
+    """Return what comes out, of two axes at least and of ``most``."""
     with torch.no_grad():
         outputs: object = model(batch)
     if (
         not isinstance(outputs, Tensor)
-        or (outputs.ndim, len(outputs)) != (2, len(batch))
+        or not 2 <= outputs.ndim <= most
+        or len(outputs) != len(batch)
         or outputs.dtype not in FLOATS
         or outputs.device != batch.x.device
     ):

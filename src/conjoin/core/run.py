@@ -266,7 +266,7 @@ def attribute(
         }
 
     story = _story("attribute", method, seed)
-    columns, provenance = _drive(model, data, work, target, run, story)
+    columns, provenance = _drive(model, data, work, target, run, story, dense=True)
     return Attribution.of(provenance, columns)
 
 
@@ -357,10 +357,12 @@ def _drive(
     story: Provenance,
     *,
     at_once: int = 1,
+    dense: bool = False,
 ) -> tuple[dict[str, Tensor], Provenance]:
     """Run ``work`` over the batches; collect its columns on the data's device.
 
     Batches hold ``at_once`` examples where that is more than a pass and their inputs are few bytes.
+    ``dense``: the outputs may have places.
     """
     count, start = Count(), time.perf_counter()
     rows_of_pass = run.rows(data.x.shape)
@@ -372,7 +374,8 @@ def _drive(
             part = slice(first, min(first + size, len(data)))  # views, not copies
             batch = batch_of(data, part, model.device, story.seed)
             if target is not given:
-                aim = aimed(target, outputs_of(meter, batch, rows_of_pass), batch.aim)
+                outputs = outputs_of(meter, batch, rows_of_pass, dense=dense)
+                aim = aimed(target, outputs, batch.aim)
                 batch = replace(batch, aim=aim)
             rows = torch.arange(part.start, part.stop, device=model.device)
             for name, column in work(meter, batch, rows).items():

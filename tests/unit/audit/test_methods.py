@@ -44,6 +44,8 @@ NEEDED: Mapping[str, dict[str, Any]] = {
     "internal_influence": {"cuts": "input"},
     "layer_integrated_gradients": {"cut": "input"},
     "Mixture": {"parts": ["Point"]},
+    "Units": {"units": [0]},
+    "Threshold": {"threshold": 0.5},
     "Constant": {"value": 0.5},
 }
 
