@@ -165,7 +165,7 @@ def test_the_others_at_their_mean() -> None:
 
 def test_average_precision_by_hand() -> None:
     score = torch.tensor([0.9, 0.8, 0.8, 0.3, 0.1]).double()
-    own = torch.tensor([True, False, True, False, True])
+    own = torch.tensor([True, True, False, False, True])
     # Thresholds .9: P 1, R 1/3; .8 (a tie): P 2/3, R 2/3; .3: P 2/4; .1: P 3/5, R 1.
     assert math.isclose(_average_precision(score, own), 1 / 3 + 2 / 9 + 1 / 5, rel_tol=1e-12)
 
