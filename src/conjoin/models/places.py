@@ -1,10 +1,10 @@
 """Cuts of a network, found by names, patterns or the modules themselves.
 
-    cuts(model, "features.*")     every module whose dotted name matches, in the order of a pass
+    cuts(model, "features.*")     every module whose dotted name matches, in the order of the network
     cuts(model, net.block, "fc")  a module, a name
 
-A pattern is a shell's: ``*`` stands for any characters, dots included. Modules that do not run in a pass,
-or run more than once, are only found when they are asked for by name.
+A pattern is a shell's: ``*`` stands for any characters, dots included. Whether a module runs in a pass,
+and how often, is seen when it is cut: of one that runs again ``Cut(name, call=1)`` says which call.
 """
 
 from __future__ import annotations
