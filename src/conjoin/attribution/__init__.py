@@ -1,6 +1,9 @@
 """Attributions: what a quantity is owed to."""
 
+from conjoin.attribution.backpropagation import deconvnet, guided_backpropagation
+from conjoin.attribution.deeplift import deeplift
 from conjoin.attribution.explained import explained
+from conjoin.attribution.gradcam import gradcam, guided_gradcam
 from conjoin.attribution.gradient import (
     conductance,
     expected_gradients,
@@ -16,16 +19,23 @@ from conjoin.attribution.gradient import (
     vargrad,
 )
 from conjoin.attribution.influence import Influence
+from conjoin.attribution.lrp import lrp
 
 __all__ = [
     "Influence",
     "conductance",
+    "deconvnet",
+    "deeplift",
     "expected_gradients",
     "explained",
+    "gradcam",
     "gradient_times_input",
+    "guided_backpropagation",
+    "guided_gradcam",
     "integrated_gradients",
     "internal_influence",
     "layer_integrated_gradients",
+    "lrp",
     "saliency",
     "smoothed_integrated_gradients",
     "smoothgrad",

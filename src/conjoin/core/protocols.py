@@ -322,7 +322,7 @@ class Attributor(Protocol):
 
     @property
     def needs(self) -> type:
-        """The rung of the ladder that it needs: :class:`Model` or :class:`Sliceable`."""
+        """The rung of the ladder that it needs, from :class:`Model` to :class:`Layered`."""
         ...
 
     @property

@@ -72,6 +72,7 @@ MADE_WITH: Mapping[str, Make] = {
     "TopStability": lambda: metrics.TopStability(Linf(0.05)),
 }
 ON_TOKENS = frozenset({"Greedy", "HotFlip"})  # what has no meaning on images
+ON_RECTIFIERS = frozenset({"deconvnet", "guided_backpropagation", "guided_gradcam"})  # need a ReLU
 LONG = frozenset({"quick", "standard", "thorough"})
 ALL_THREATS: tuple[Threat, ...] = (
     *(*THREATS, Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)),
@@ -83,7 +84,8 @@ def grounds(name: str) -> dict[str, Any]:
     """Return on what a method is held to its contract, if not on images under norm balls.
 
     Ensembles take long: a few images will do, since their parts are held to it by themselves. Some
-    take tokens; a grid search takes inputs of a few numbers, those of a rotation and a shift.
+    take tokens; some need a network with ReLUs; a grid search takes inputs of a few numbers, those of a
+    rotation and a shift.
     """
     if name in ON_TOKENS:
         reader = example_reader()
@@ -92,6 +94,9 @@ def grounds(name: str) -> dict[str, Any]:
             "data": example_tokens(reader),
             "threats": (example_substitution(),),
         }
+    if name in ON_RECTIFIERS:
+        model = example_model()
+        return {"model": model, "data": example_data(model)}
     if name in LONG:
         model = example_model()
         return {

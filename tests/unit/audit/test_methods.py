@@ -15,6 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conjoin import attacks, attribution, certification, metrics
+from conjoin.attribution.composites import Composite
+from conjoin.attribution.relevance import Flat, Gamma, ZBox
 from conjoin.audit.methods import Context, Method, schema_of
 from conjoin.audit.parameters import Record, Tables, choices, parameters_of
 from conjoin.audit.readers import AnyOf, Baselines, Many, OneOf, Reader, Regions, Scalar, Threats
@@ -64,6 +66,8 @@ def another(reader: Reader, than: Any) -> Any:
         case Tables() as tables:
             spare = [_sayable(tables, name) for name in tables.choices()]
             spare = [one for one in spare if one is not None]
+        case Record(kind) if kind is Composite:
+            spare = [reader.read(Composite(Flat(), Gamma(0.5), ZBox(-1.0, 2.0)))]
         case Record(kind):
             spare = [reader.read(Slice(Cut("a.b", Side.IN)) if kind is Slice else Cut("a.b"))]
         case Baselines(named):
