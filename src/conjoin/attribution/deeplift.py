@@ -62,8 +62,8 @@ class DeepLift:
             need_floats(batch)
         if batch.x.requires_grad:
             raise CapabilityError(
-                f"{self!r} cannot be differentiated: the graph of a secant pass is one of secants. Attack "
-                "the explanation of integrated_gradients(), and score this one at what is found"
+                f"{self!r} cannot be differentiated: the graph of a secant pass is one of secants. "
+                "Attack integrated_gradients(), and score this one at what is found"
             )
         count = len(batch)
         try:
