@@ -42,6 +42,7 @@ FAILED = 1  # pytest's exit status where a test fails
 ATTACKS = "tests/reference/test_attacks.py"
 ATTRIBUTION = "tests/reference/test_attribution.py"
 SWEEP = "tests/unit/audit/test_robustness.py"
+BOUNDARY = "tests/reference/test_boundary.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 HEAD = "tests/reference/test_head.py"
 INFLUENCE = "tests/reference/test_influence.py"
@@ -106,6 +107,41 @@ def case(name: str) -> str:
 
 
 INFLUENCES = (
+    Mutant(
+        "a boundary is met at the first point that flips",
+        "core/boundary.py",
+        "        return bisected(on_way, fools, end, HALVINGS)",
+        "        return end",
+        (f"{BOUNDARY}::test_of_a_linear_model_the_distance_is_exact",),
+    ),
+    Mutant(
+        "the plane is that of the gradient at the example",
+        "core/boundary.py",
+        "value_and_gradient(model, quantity, batch.at(best))",
+        "value_and_gradient(model, quantity, batch)",
+        (f"{BOUNDARY}::test_rounds_only_bring_it_nearer",),
+    ),
+    Mutant(
+        "what was never crossed passes for found",
+        "core/boundary.py",
+        "    found = found & fools(best)\n",
+        "    found = found | True\n",
+        (f"{BOUNDARY}::test_it_is_nowhere_farther_than_its_searches",),
+    ),
+    Mutant(
+        "a map where no boundary was found",
+        "attribution/boundary.py",
+        "torch.where(column(found, g), g, 0)",
+        "g",
+        (f"{BOUNDARY}::test_where_there_is_no_boundary_the_map_is_zero",),
+    ),
+    Mutant(
+        "the class behind a boundary may be the one before it",
+        "attacks/boundary.py",
+        "there.scatter(1, aim[:, None], -torch.inf).argmax(1)",
+        "there.argmax(1)",
+        (f"{BOUNDARY}::test_of_a_linear_model_the_distance_is_exact",),
+    ),
     Mutant(
         "the units that are kept are put to the fill",
         "models/kept.py",
@@ -1046,14 +1082,14 @@ METHODS = (
     ),
     Mutant(
         "the farthest class's boundary is taken",
-        "attacks/linearised.py",
+        "core/linearised.py",
         "        nearer = length < shortest\n",
         "        nearer = (length > shortest) | shortest.isinf()\n",
         (f"{NEAREST}::test_deepfool_is_that_of_the_paper",),
     ),
     Mutant(
         "a boundary's distance forgets the goal",
-        "attacks/linearised.py",
+        "core/linearised.py",
         "part.detach().double() - quantity.goal,",
         "part.detach().double(),",
         (f"{NEAREST}::test_what_falls_lies_on_the_boundary",),

@@ -1,6 +1,7 @@
 """Attacks: searches of S(x) for a small quantity."""
 
 from conjoin.attacks.apgd import APGD
+from conjoin.attacks.boundary import NearestBoundary, OntoBoundary, nearest_boundary
 from conjoin.attacks.carlini_wagner import CarliniWagner
 from conjoin.attacks.closest import Closest
 from conjoin.attacks.ddn import DDN
@@ -33,11 +34,14 @@ __all__ = [
     "Grid",
     "Homotopy",
     "HotFlip",
+    "NearestBoundary",
     "OnGrid",
+    "OntoBoundary",
     "RandomSearch",
     "Square",
     "WorstOf",
     "fgsm",
+    "nearest_boundary",
     "quick",
     "standard",
     "thorough",

@@ -18,10 +18,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conjoin.attacks.linearised import inner
 from conjoin.attacks.nearest import Nearest, Searchable, searchable
 from conjoin.core.ball import L2
 from conjoin.core.gradient import outputs_and_gradient
+from conjoin.core.linearised import inner
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity

@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conjoin.attacks.nearest import bisected
 from conjoin.core.arguments import check_method
+from conjoin.core.boundary import bisected
 from conjoin.core.postcondition import check_candidates, contained, part_of, value_of
 from conjoin.core.projection import column
 from conjoin.core.protocols import Attack, Batch, Model

@@ -1,6 +1,6 @@
 """DeepFool: linearise, step onto the nearest hyperplane, do it again.
 
-The steps to the nearest linearised boundary (:mod:`conjoin.attacks.linearised`), each from where the
+The steps to the nearest linearised boundary (:mod:`conjoin.core.linearised`), each from where the
 last one led, add up to r, which stays in S(x), and z = P_{S(x)}(x + (1 + overshoot) r). It is the
 cheapest of the minimum-norm attacks, and *not* the strongest: nothing pulls z back along the boundary
 towards x.
@@ -16,8 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conjoin.attacks.linearised import nearest_boundary
 from conjoin.attacks.nearest import Nearest, searchable
+from conjoin.core.linearised import nearest_plane
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Threat
@@ -61,9 +61,7 @@ class DeepFool:
         for _ in range(self.steps):
             part, near_by = batch.rows(open_), own.rows(open_)
             here = part.at(z[open_])
-            value, step, _ = nearest_boundary(
-                model, here, part.x, near_by, quantity, self.candidates
-            )
+            value, step, _ = nearest_plane(model, here, part.x, near_by, quantity, self.candidates)
             fell, _ = kept.see(z[open_], value, open_)
             left = (~fell).nonzero()[:, 0]
             if len(left) == 0:

@@ -25,10 +25,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conjoin.attacks.linearised import inner, nearest_boundary
 from conjoin.attacks.nearest import Nearest, Searchable, searchable
 from conjoin.core.ball import L2, Ball
 from conjoin.core.gradient import outputs_and_gradient
+from conjoin.core.linearised import inner, nearest_plane
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
@@ -141,7 +141,7 @@ def followed(
     """Step across the nearest linearised boundary, then descend inside a radius that follows it."""
     x, limit, twin = batch.x, threat.radius(batch.x), euclidean(threat)
     kept = Nearest.none(x, threat, quantity.goal)
-    value, move, length = nearest_boundary(model, batch, x, threat, quantity, schedule.candidates)
+    value, move, length = nearest_plane(model, batch, x, threat, quantity, schedule.candidates)
     kept.see(x, value)
     eps = torch.minimum(length * (1 + BEYOND), limit)
     z = threat.project(x + (1 + BEYOND) * move, x)

@@ -11,13 +11,13 @@ Reference: brendel2018, section 2 (binary search towards the boundary).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from conjoin.core.boundary import bisected
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
@@ -128,23 +128,4 @@ class Nearest:
         return torch.where(column(still, drawn), drawn, kept)
 
 
-def bisected(
-    path: Callable[[Tensor], Tensor], fools: Callable[[Tensor], Tensor], end: Tensor, steps: int
-) -> Tensor:
-    """Return the last point that fools, on the way back from ``end`` to ``path(0)``.
-
-    ``path`` takes one share of the way per example, in the precision of ``end``, which is returned
-    where nothing nearer fools.
-    """
-    near = torch.zeros(len(end), dtype=end.dtype, device=end.device)
-    far, best = torch.ones_like(near), end
-    for _ in range(steps):
-        middle = (near + far) / 2
-        point = path(middle)
-        still = fools(point)
-        near, far = torch.where(still, near, middle), torch.where(still, middle, far)
-        best = torch.where(column(still, point), point, best)
-    return best
-
-
-__all__ = ["Nearest", "Searchable", "bisected", "searchable"]
+__all__ = ["Nearest", "Searchable", "searchable"]

@@ -1,6 +1,7 @@
 """Attributions: what a quantity is owed to."""
 
 from conjoin.attribution.backpropagation import deconvnet, guided_backpropagation
+from conjoin.attribution.boundary import boundary_integrated_gradients, boundary_saliency
 from conjoin.attribution.deeplift import deeplift
 from conjoin.attribution.explained import explained
 from conjoin.attribution.gradcam import gradcam, guided_gradcam
@@ -23,6 +24,8 @@ from conjoin.attribution.lrp import lrp
 
 __all__ = [
     "Influence",
+    "boundary_integrated_gradients",
+    "boundary_saliency",
     "conductance",
     "deconvnet",
     "deeplift",

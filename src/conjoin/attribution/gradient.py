@@ -6,14 +6,12 @@ quantity, so each also explains inner units, comparisons of classes, and so on.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from conjoin.attribution.influence import Influence
 from conjoin.core.baseline import Drawn, Reference, zeros
 from conjoin.core.distribution import Gaussian, Mixture, Moment, Noisy, Point, Within
 from conjoin.core.path import Image, Path, Start, Straight
 from conjoin.core.protocols import Distribution
-from conjoin.core.quadrature import Panels, Quadrature
+from conjoin.core.quadrature import Panels, Quadrature, of_nodes
 from conjoin.core.quantity import Question, logit
 from conjoin.core.slice import OUTPUT, Cut, Cuts, Slice, cuts_of
 from conjoin.core.threat import Threat
@@ -57,7 +55,7 @@ def integrated_gradients(
     """
     title = "integrated gradients"
     meaning = "the gradient averaged on the way from a baseline, times the way"
-    path = Path(baseline, _of(quadrature, nodes))
+    path = Path(baseline, of_nodes(quadrature, nodes))
     return Influence(path, quantity, where, "sundararajan2017", title, meaning)
 
 
@@ -78,7 +76,7 @@ def conductance(
     Reference: dhamdhere2019, equation 2.
     """
     first, *more = cuts_of(cuts)
-    title, path = "conductance", Path(baseline, _of(quadrature, nodes))
+    title, path = "conductance", Path(baseline, of_nodes(quadrature, nodes))
     meaning = "what flows through each unit on the way from a baseline input"
     where = Slice(first, stop)
     return Influence(path, quantity, where, "dhamdhere2019", title, meaning, tuple(more))
@@ -101,7 +99,7 @@ def layer_integrated_gradients(
     Reference: sundararajan2017, equation 1, with the activation for the input.
     """
     (first,) = cuts_of(cut)
-    title, path = "layer integrated gradients", Straight(start, _of(quadrature, nodes))
+    title, path = "layer integrated gradients", Straight(start, of_nodes(quadrature, nodes))
     meaning = "the gradient averaged on the straight way at the layer, times the way"
     return Influence(path, quantity, Slice(first, stop), "sundararajan2017", title, meaning)
 
@@ -232,10 +230,6 @@ def smoothed_integrated_gradients(
     meaning = "integrated gradients averaged over noisy copies of the example"
     noisy = Noisy(Path(baseline, quadrature), scale, draws)
     return Influence(noisy, quantity, where, "smilkov2017", title, meaning)
-
-
-def _of(quadrature: Quadrature, nodes: int | None) -> Quadrature:
-    return quadrature if nodes is None else replace(quadrature, nodes=nodes)
 
 
 __all__ = [

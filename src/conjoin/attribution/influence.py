@@ -26,6 +26,7 @@ from conjoin.core.naming import name_of
 from conjoin.core.protocols import (
     Batch,
     Distribution,
+    Ends,
     Estimate,
     Probe,
     Promise,
@@ -119,7 +120,11 @@ class Influence:
     def ends(self, model: Sliceable, batch: Batch, /) -> Promise | None:
         """Return the ends of the path if the attribution must sum to the change between them."""
         reached = self.distribution.ends(model, batch, (self.where.start,))
-        return None if reached is None else Promise(self.quantity, *reached)
+        return None if reached is None else self.promise(reached)
+
+    def promise(self, ends: Ends, /) -> Promise:
+        """Promise that the values sum to the change of the quantity between two ends."""
+        return Promise(self.quantity, *ends)
 
 
 class _Passes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -75,7 +75,8 @@ class Path:
         """Yield the probes in order from the baseline to the example."""
         start = self.baseline(model, batch)
         way = _Way(model, batch, cuts, {INPUT: start}, {INPUT: batch.x})
-        return (yield from way.integral(self, self.quadrature, displaced=self.displaced))
+        found = yield from way.integral(self, self.quadrature, displaced=self.displaced)
+        return replace(found, ends=way.ends if self.displaced else None)
 
     def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Ends | None:
         """Promise that attributions sum to Q(x) - Q(baseline)."""
@@ -129,7 +130,8 @@ class Straight:
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield the probes in order from the start to the activation."""
         way = _Way(model, batch, cuts, *self.ends(model, batch, cuts))
-        return (yield from way.integral(self, self.quadrature, displaced=True))
+        found = yield from way.integral(self, self.quadrature, displaced=True)
+        return replace(found, ends=way.ends)
 
     def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Ends:
         """Promise that attributions sum to the change of the quantity from the start."""
@@ -157,6 +159,11 @@ class _Way:
         if isinstance(t, Tensor):
             t = t.to(start.dtype).reshape(-1, *[1] * (start.ndim - 1))
         return torch.lerp(start, stop, t)
+
+    @property
+    def ends(self) -> Ends:
+        """Both ends."""
+        return self.start, self.stop
 
     @property
     def size(self) -> int:

@@ -311,14 +311,22 @@ def completeness_gap(values: Tensor, change: Tensor | None) -> Tensor:
     return values.flatten(1).sum(1) - change
 
 
-def promised_change(model: Model, batch: Batch, method: Attributor) -> Tensor | None:
+def promised_change(
+    model: Model, batch: Batch, method: Attributor, came: Estimate | None = None
+) -> Tensor | None:
     """Return Q(stop) - Q(start) if a method promises that its values sum to it, in passes made here.
+
+    The ends are those that its estimate used, if it says so.
 
     Raises:
         PostconditionError: If it promises something else, or Q is no number there.
     """
-    with modes_kept():
-        promise: object = method.ends(model, batch.copied())  # type: ignore[arg-type] # as it needs
+    promise: object
+    if came is not None and came.ends is not None and meets(method, Sweeping):
+        promise = method.promise(came.ends)
+    else:
+        with modes_kept():
+            promise = method.ends(model, batch.copied())  # type: ignore[arg-type] # as it needs
     if promise is None:
         return None
     if not isinstance(promise, Promise) or not callable(promise.quantity):

@@ -233,6 +233,9 @@ class Seen:
     end: tuple[PerExample, tuple[Tensor, ...]] | None = None
 
 
+Ends = tuple[Mapping[Cut, Tensor], Mapping[Cut, Tensor]]
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a distribution concludes.
@@ -240,14 +243,16 @@ class Estimate:
     Attributes:
         values: The attribution at each cut, shaped like the activation there.
         error: How far it is estimated to be from its limit, relative to its norm, per example.
+        ends: The points (from, to) that were used, if the values at each cut must sum to
+            Q(to) - Q(from): so that a costly baseline is not looked for again.
     """
 
     values: tuple[Tensor, ...]
     error: PerExample | None = None
+    ends: Ends | None = None
 
 
 Probes = Generator[Sequence[Probe], Sequence[Seen], Estimate]
-Ends = tuple[Mapping[Cut, Tensor], Mapping[Cut, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +354,11 @@ class Sweeping(Attributor, Protocol):
         ...
 
     def estimate(self, model: Sliceable, batch: Batch, /) -> Estimate:
-        """Return the attributions at the cuts, and how far they are estimated to be off."""
+        """Return the attributions at the cuts, how far they may be off, and the ends that were used."""
+        ...
+
+    def promise(self, ends: Ends, /) -> Promise:
+        """Return what the sum of the values is said to be, of the ends that were used."""
         ...
 
 

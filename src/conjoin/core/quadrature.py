@@ -17,7 +17,7 @@ Reference: shrikumar2017, section 3.5 (rescale rule), taken between neighbouring
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -102,6 +102,11 @@ class GaussLegendre:
 
 
 Quadrature = Panels | Trapezoid | Midpoint | GaussLegendre
+
+
+def of_nodes(quadrature: Quadrature, nodes: int | None) -> Quadrature:
+    """Return the rule with another number of nodes, if one is given."""
+    return quadrature if nodes is None else replace(quadrature, nodes=nodes)
 
 
 def _at_least(nodes: int, least: int) -> None:
@@ -213,6 +218,7 @@ __all__ = [
     "Weighed",
     "density",
     "edges_and_nodes",
+    "of_nodes",
     "panels",
     "placed",
     "trapezoid",

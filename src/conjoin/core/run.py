@@ -255,7 +255,7 @@ def attribute(
             came = explanation(meter, batch.copied(), method)
         if not one:  # alike in all batches of a model that is held: looked at once
             one.append(explained_at(meter, batch, cuts))
-        change = promised_change(meter, batch, method)
+        change = promised_change(meter, batch, method, came)
         # The values last: the method keeps them, and its ends are its own code.
         values, error = check_values(method, came, dict(zip(cuts, one[0], strict=True)), len(batch))
         return {

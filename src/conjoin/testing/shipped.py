@@ -45,7 +45,15 @@ from conjoin.testing.fixtures import (
 
 Make = Callable[..., Any]
 NOT_METHODS = frozenset(
-    {"Constants", "certified_radius", "explained", "mean_corruption_error", "universal"}
+    {
+        "NearestBoundary",
+        "Constants",
+        "certified_radius",
+        "explained",
+        "mean_corruption_error",
+        "nearest_boundary",
+        "universal",
+    }
 )
 MADE_WITH: Mapping[str, Make] = {
     "APGD": lambda: attacks.APGD(steps=6),
@@ -58,6 +66,7 @@ MADE_WITH: Mapping[str, Make] = {
     "FAB": lambda: attacks.FAB(steps=6),
     "Homotopy": lambda: attacks.Homotopy(sharpness=(2.0, 8.0), steps=2),
     "Grid": lambda: attacks.Grid((5, 3, 3)),
+    "OntoBoundary": lambda: attacks.OntoBoundary((attacks.FMN(steps=15),), 3),
     "OnGrid": lambda: attacks.OnGrid(attacks.PGD(steps=5)),
     "PGD": lambda: attacks.PGD(steps=5),
     "Square": lambda: attacks.Square(queries=30),

@@ -30,7 +30,7 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() * b).flatten(1).sum(1)
 
 
-def nearest_boundary(
+def nearest_plane(
     model: Model,
     batch: Batch,
     x: Tensor,
@@ -78,4 +78,4 @@ def _parts(
     return parts.gather(1, least).unbind(1)
 
 
-__all__ = ["inner", "nearest_boundary"]
+__all__ = ["inner", "nearest_plane"]
