@@ -112,7 +112,7 @@ INFLUENCES = (
         "core/boundary.py",
         "        return bisected(on_way, fools, end, HALVINGS)",
         "        return end",
-        (f"{BOUNDARY}::test_of_a_linear_model_the_distance_is_exact",),
+        (f"{BOUNDARY}::test_rounds_only_bring_it_nearer",),
     ),
     Mutant(
         "the plane is that of the gradient at the example",
@@ -126,7 +126,7 @@ INFLUENCES = (
         "core/boundary.py",
         "    found = found & fools(best)\n",
         "    found = found | True\n",
-        (f"{BOUNDARY}::test_it_is_nowhere_farther_than_its_searches",),
+        (f"{BOUNDARY}::test_rounds_only_bring_it_nearer",),
     ),
     Mutant(
         "a map where no boundary was found",

@@ -18,6 +18,7 @@ from conjoin.attribution import (
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.boundary import Boundary, crossing
 from conjoin.core.dataset import Dataset
+from conjoin.core.gradient import value_and_gradient
 from conjoin.core.distribution import Panels, Trapezoid
 from conjoin.core.quantity import Contrast, logit, margin, predicted
 from conjoin.core.run import attack, attribute, batch_of, predict
@@ -138,9 +139,21 @@ def test_rounds_only_bring_it_nearer() -> None:
     model, data = residual(), examples(8)
     batch = batch_of(data, slice(0, 8), model.device, 0)
     batch = type(batch)(batch.x, predict(model, data).argmax(1), batch.rng)
+    free = L2(torch.inf, OPEN)
     z = attack(model, data, PGD(steps=30), Linf(1.0), seed=0, target=predicted).inputs
     with model.held():
-        far = [crossing(model, batch, L2(torch.inf), margin, z, rounds) for rounds in (0, 1, 4, 9)]
+        far = [crossing(model, batch, free, margin, z, rounds) for rounds in (0, 1, 4, 9)]
+        for met in far:  # on the boundary, to rounding, and on the other side
+            value = margin(model(batch.at(met.inputs)), batch.aim)
+            assert bool((value <= 0).all()) and float(value.min()) > -1e-4
+        # At the nearest point the normal points at the example.
+        _, normal = value_and_gradient(model, margin, batch.at(far[-1].inputs))
+        way = batch.x - far[-1].inputs
+        aligned = torch.cosine_similarity(way.flatten(1), normal.flatten(1))
+        nothing = crossing(model, batch, free, margin, batch.x, 3)
+    assert float(aligned.median()) > 0.99
+    assert not bool(nothing.found.any()) and bool(nothing.distance.isinf().all())
+    assert torch.equal(nothing.inputs, batch.x)
     for one, two in pairwise(far):
         assert bool((two.distance <= one.distance).all()) and torch.equal(one.found, two.found)
     assert float((far[-1].distance / far[0].distance).median()) < 0.9
