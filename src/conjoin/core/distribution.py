@@ -19,7 +19,17 @@ import torch
 from torch import Tensor
 
 from conjoin.core.naming import name_of
-from conjoin.core.protocols import Batch, Ends, Estimate, Probe, Probes, Secant, Seen, Sliceable
+from conjoin.core.protocols import (
+    Batch,
+    Ends,
+    Estimate,
+    Model,
+    Probe,
+    Probes,
+    Secant,
+    Seen,
+    Sliceable,
+)
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut
 from conjoin.errors import PlanError
@@ -41,7 +51,7 @@ def per_pass(*values: Tensor) -> int:
     return max(1, rows // len(values[0]))
 
 
-def zeros(model: Sliceable, batch: Batch) -> Tensor:
+def zeros(model: Model, batch: Batch) -> Tensor:
     """Take the all-zero input as baseline."""
     return torch.zeros_like(batch.x)
 
@@ -52,7 +62,7 @@ class Constant:
 
     value: float
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return inputs filled with the value."""
         return torch.full_like(batch.x, self.value)
 
@@ -63,7 +73,7 @@ class Row:
 
     values: tuple[float, ...]
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return the row for each example.
 
         Raises:

@@ -62,6 +62,8 @@ MADE_WITH: Mapping[str, Make] = {
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Influence": attribution.saliency,
+    "kernel_shap": lambda: attribution.kernel_shap(coalitions=120),
+    "rise": lambda: attribution.rise(masks=60),
     "RankStability": lambda: metrics.RankStability(Linf(0.05)),
     "TopStability": lambda: metrics.TopStability(Linf(0.05)),
 }
