@@ -6,7 +6,7 @@ Units of the quantity: the values of a group sum to its fall. The falls of all g
 Q(x) - Q(baseline) only where groups do not act together, as in a linear model, so this is *not*
 promised: what two groups do only together is in neither fall, or in both.
 
-Reference: covert2021, section 6 (removing individual features).
+Reference: covert2021 (removing individual features).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def feature_ablation(
 ) -> FeatureAblation:
     """Blank one group of elements after another and record how far the quantity falls.
 
-    Reference: covert2021, section 6.
+    Reference: covert2021.
     """
     return FeatureAblation(groups, baseline, quantity)
 

@@ -6,7 +6,7 @@ Units of the quantity; positive where what is hidden spoke for it. All channels 
 together. It is *not* a share of Q: windows overlap and hide what they hide together, so the values
 sum to nothing in particular, and a window that is larger than the object finds no edge of it.
 
-Reference: zeiler2014, section 4.2.
+Reference: zeiler2014 (occlusion sensitivity).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def occlusion(
 ) -> Occlusion:
     """Blank one window after another and record how far the quantity falls.
 
-    Reference: zeiler2014, section 4.2.
+    Reference: zeiler2014 (occlusion sensitivity).
     """
     return Occlusion(window, stride, baseline, quantity)
 

@@ -4,7 +4,7 @@ Perturbation methods need outputs only: they ask Q(b + m ⊙ (x - b)) for many m
 pass, and differ in the masks and in what they make of the answers. What is asked is what the model
 says of inputs that it was never trained on; the baseline decides what "absent" means.
 
-Reference: covert2021, section 4 (how features are removed).
+Reference: covert2021 (explaining by removal).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ proportion to π, each with its complement; the values then are an estimate, wit
 of degree 2 in what is present. They sum to Q(x) - Q(baseline) either way. It is *not* an average over
 the data: absent means at the baseline, whether or not such inputs occur.
 
-Reference: lundberg2017, theorem 2; covert2021kernel, section 3.2 (pairs of complements).
+Reference: lundberg2017, theorem 2; covert2021kernel (paired sampling).
 """
 
 from __future__ import annotations

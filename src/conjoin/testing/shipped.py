@@ -45,6 +45,18 @@ Make = Callable[..., Any]
 NOT_METHODS = frozenset(
     {"Constants", "certified_radius", "explained", "mean_corruption_error", "universal"}
 )
+NEARBY = (  # scores that draw inputs in a small set
+    *("LocalLipschitz", "MaxSensitivity", "RankStability", "TopStability"),
+    *("RelativeInputStability", "RelativeOutputStability", "RelativeRepresentationStability"),
+)
+IN_A_REGION = ("MassInside", "PointingGame", "RankAccuracy")
+
+
+def _made(name: str, *parts: object) -> Make:
+    """Make a metric of parts, when it is asked for."""
+    return lambda: getattr(metrics, name)(*parts)
+
+
 MADE_WITH: Mapping[str, Make] = {
     "APGD": lambda: attacks.APGD(steps=6),
     "CarliniWagner": lambda: attacks.CarliniWagner(steps=20, searches=3),
@@ -64,8 +76,7 @@ MADE_WITH: Mapping[str, Make] = {
     "Influence": attribution.saliency,
     "kernel_shap": lambda: attribution.kernel_shap(coalitions=120),
     "rise": lambda: attribution.rise(masks=60),
-    "RankStability": lambda: metrics.RankStability(Linf(0.05)),
-    "TopStability": lambda: metrics.TopStability(Linf(0.05)),
+    **{name: _made(name, Linf(0.05), 2) for name in NEARBY},
 }
 ON_TOKENS = frozenset({"Greedy", "HotFlip"})  # what has no meaning on images
 LONG = frozenset({"quick", "standard", "thorough"})
@@ -116,7 +127,7 @@ def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
     ``side`` is that of the square images that it will see.
     """
     diagonal = torch.eye(side, dtype=torch.bool)[None, None]
-    made = {**MADE_WITH, "MassInside": lambda: metrics.MassInside(diagonal)}
+    made = {**MADE_WITH, **{name: _made(name, diagonal) for name in IN_A_REGION}}
     return {
         name: made.get(name) or getattr(package, name)
         for name in package.__all__
