@@ -4,9 +4,11 @@
     check_attack(MyAttack())
 
 Each check raises :class:`ContractError` with what was expected and what came; the library's own
-methods are tested by the same functions.
+methods are tested by the same functions. :func:`axioms` is no contract: it tells which axioms of
+attribution a method holds, and by how much it misses the others.
 """
 
+from conjoin.testing.axiomatic import Axiom, Axioms, axioms
 from conjoin.testing.checks import (
     ContractError,
     check_attack,
@@ -25,7 +27,10 @@ from conjoin.testing.fixtures import (
 )
 
 __all__ = [
+    "Axiom",
+    "Axioms",
     "ContractError",
+    "axioms",
     "check_attack",
     "check_attributor",
     "check_certifier",
