@@ -427,6 +427,17 @@ def test_they_print_without_an_address_and_take_any_quantity() -> None:
     assert float(found.gap.abs().max()) < 1e-12
 
 
+def test_a_quantity_of_another_precision_gives_values_of_the_inputs() -> None:
+    model, data = residual(), examples(2)
+
+    def precise(outputs: Tensor, aim: Tensor) -> Tensor:
+        return outputs.double()[:, 0]
+
+    for make in (occlusion, feature_ablation, rise, kernel_shap):
+        found = attribute(model, data, make(quantity=precise), seed=0)
+        assert found.values.dtype == torch.float32
+
+
 def test_they_stay_in_the_graph_of_an_input_that_has_one() -> None:
     from conjoin.attribution import explained
 

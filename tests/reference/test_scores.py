@@ -27,7 +27,7 @@ from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Contrast, RunnerUp
 from conjoin.core.quantity import given as labels
 from conjoin.core.random import Streams
-from conjoin.core.run import attribute, predict, score
+from conjoin.core.run import Run, attribute, predict, score
 from conjoin.core.slice import Cut, Slice
 from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.metrics import (
@@ -562,6 +562,8 @@ def test_the_top_features_in_a_region_by_hand() -> None:
     for kind in (RankAccuracy, PointingGame):
         with pytest.raises(DataError, match="empty"):
             scored(kind(torch.zeros_like(region)), values)
+        with pytest.raises(DataError, match="in one batch"):
+            scored(kind(each), values, run=Run(2))
 
 
 def test_a_pixel_is_in_the_region_if_a_channel_is() -> None:

@@ -92,14 +92,16 @@ def blank_of(baseline: Reference, model: Model, batch: Batch) -> Tensor:
 def asked(model: Model, batch: Batch, quantity: Question, inputs: Tensor) -> Tensor:
     """Ask a quantity of several inputs for each example, ``(copies, batch, *input)``, in one pass.
 
-    Returns ``(copies, batch)``; in the graph of ``batch.x`` if that has one.
+    Returns ``(copies, batch)``, in the precision of the inputs, and in the graph of ``batch.x`` if
+    that has one.
     """
     rows = batch.repeated(len(inputs)).at(inputs.flatten(0, 1))
     with torch.set_grad_enabled(batch.x.requires_grad):
         outputs = model(rows)
         told: object = quantity(outputs, rows.aim)
         value = returned(quantity, told, (len(rows),), outputs)
-    return value.reshape(len(inputs), len(batch))
+    kind = batch.x.dtype if batch.x.is_floating_point() else value.dtype
+    return value.reshape(len(inputs), len(batch)).to(kind)
 
 
 def chunks(count: int, size: int) -> Iterator[range]:

@@ -104,8 +104,9 @@ def check_attributor(model: object, method: object) -> None:
     if not meets(model, method.needs):
         raise CapabilityError(
             f"{method!r} needs gradients and activations; {type(model).__name__} gives outputs "
-            "only. Wrap a torch.nn.Module with conjoin.wrap, or explain by methods that need "
-            "outputs only; attacks apply to any differentiable callable"
+            "only. Wrap a torch.nn.Module with conjoin.wrap, or explain by what needs no more: "
+            "occlusion(), feature_ablation(), rise() or kernel_shap(); attacks apply to any "
+            "differentiable callable"
         )
 
 

@@ -78,7 +78,7 @@ class RankAccuracy:
         """Return the share, per example.
 
         Raises:
-            DataError: If a region is empty.
+            DataError: If a region is empty, or does not fit.
         """
         inside = _features_in(self.region, values)
         return top_inside(by_feature(values), inside, inside.sum(1))
@@ -111,7 +111,7 @@ class PointingGame:
         """Return 1 or 0, per example.
 
         Raises:
-            DataError: If a region is empty.
+            DataError: If a region is empty, or does not fit.
         """
         inside = _features_in(self.region, values)
         return top_inside(by_feature(values), inside, torch.ones_like(inside.sum(1)))
@@ -119,7 +119,13 @@ class PointingGame:
 
 def _features_in(region: Tensor, values: Tensor) -> Tensor:
     """Return which features lie in the region, ``(batch, features)``: pixels with any channel in it."""
-    whole = region.to(values.device).broadcast_to(values.shape)
+    if region.shape[1:] != values.shape[1:] or len(region) not in {1, len(values)}:
+        raise DataError(
+            f"a region of shape {tuple(region.shape)} does not fit explanations of shape "
+            f"{tuple(values.shape)}; give one for all, (1, *input), or one each, and all in one batch: "
+            "Run(batch_size=len(data))"
+        )
+    whole = region.to(values.device).expand_as(values)
     inside = (whole.any(1) if values.ndim == 4 else whole).flatten(1)
     if not bool(inside.any(1).all()):
         raise DataError("the region of an example is empty; expected one element in it at least")
