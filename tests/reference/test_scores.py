@@ -19,11 +19,12 @@ from conjoin.attribution import (
     kernel_shap,
     saliency,
 )
+from conjoin.audit.methods import Method
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Constant
 from conjoin.core.naming import Better
-from conjoin.core.protocols import Batch, Model
+from conjoin.core.protocols import Batch, Metric, Model
 from conjoin.core.quantity import Contrast, RunnerUp
 from conjoin.core.quantity import given as labels
 from conjoin.core.random import Streams
@@ -98,6 +99,16 @@ def test_the_least_relevant_first_is_the_reverse_and_a_random_order_lies_between
         assert float(drawn.std()) > 0.01, "each example has an order of its own"
         assert sign * float(most[0]) < sign * float(drawn.mean()) < sign * float(least[0])
     assert torch.equal(drawn, scored(Insertion(20, order=Order.RANDOM), -values, data, **words))
+
+
+def test_a_plan_says_the_order_and_the_perturbation() -> None:
+    lowest = Method.of(Metric, {"name": "Deletion", "order": "lerf"})
+    assert lowest.build() == Deletion(order=Order.LERF) and str(lowest) == "Deletion order=lerf"
+    far = {"name": "Removal", "share": 0.4}
+    read = Method.of(Metric, "Infidelity", perturbation=far, shares=True)
+    assert read.build() == Infidelity(Removal(0.4), shares=True)
+    small = Method.of(Metric, "RelativeRepresentationStability", where="3", threat="linf:0.1")
+    assert repr(small.build()) == repr(RelativeRepresentationStability(Linf(0.1), where=Cut("3")))
 
 
 def test_curves_say_which_way_they_are_read() -> None:
@@ -253,6 +264,42 @@ def test_infidelity_is_its_definition() -> None:
                 both = model(batch_of(torch.stack([data.x[row], z])))[:, top[row]]
             errors.append(float(values[row][taken].sum() - (both[0] - both[1])) ** 2)
         assert float(got[row]) == pytest.approx(sum(errors) / 20, rel=1e-9)
+
+
+def test_captum_agrees_on_the_same_perturbations() -> None:
+    metrics = pytest.importorskip("captum.metrics", reason="the peer is not installed")
+    attr = pytest.importorskip("captum.attr", reason="the peer is not installed")
+    model, data = residual(dtype=torch.float64), examples(3, dtype=torch.float64)
+    module, top = model.module.eval(), predict(model, data).argmax(1)
+    values = attribute(model, data, saliency(), seed=0).values
+    rng, draws = Streams.of(0, data.positions).fold("infidelity"), 10
+
+    def noise(x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        drawn = Noise(0.3)(data.x, 0 * data.x, rng, range(draws))
+        change = drawn.transpose(0, 1).flatten(0, 1)  # an example's draws one after another
+        return change, x - change
+
+    for scaled in (False, True):
+        theirs = metrics.infidelity(
+            module, noise, data.x, values, target=top, n_perturb_samples=draws, normalize=scaled
+        )
+        ours = scored(Infidelity(Noise(0.3), draws, scaled=scaled), values, data, model=model)
+        assert torch.allclose(ours, theirs.double(), atol=1e-6)
+    near = Linf(0.05)
+
+    def around(x: Tensor, *_: object) -> tuple[Tensor]:
+        drawn = torch.stack([near.sample(data.x, _streams(data).fold(k)) for k in range(draws)])
+        return (drawn.transpose(0, 1).flatten(0, 1),)
+
+    def explain(x: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:
+        leaf = x[0].detach().requires_grad_()
+        return (attr.Saliency(module).attribute(leaf, target=target, abs=False).detach(),)
+
+    theirs = metrics.sensitivity_max(
+        explain, data.x, around, n_perturb_samples=draws, target=top, norm_ord=2
+    )
+    ours = scored(MaxSensitivity(near, draws), values, data, model=model)
+    assert torch.allclose(ours, theirs.double(), atol=1e-6)
 
 
 def test_the_channels_of_a_pixel_are_removed_together() -> None:

@@ -84,6 +84,9 @@ def feature_ablation(
 ) -> FeatureAblation:
     """Blank one group of elements after another and record how far the quantity falls.
 
+    By default a group is one column of a table, and else one cell of a grid of 49 (4 by 4 places of 28
+    by 28), all channels together.
+
     Reference: covert2021.
     """
     return FeatureAblation(groups, baseline, quantity)

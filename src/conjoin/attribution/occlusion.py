@@ -136,6 +136,9 @@ def occlusion(
 ) -> Occlusion:
     """Blank one window after another and record how far the quantity falls.
 
+    By default a window is one column of a table, and else one cell of a grid of 49 (4 by 4 places of 28
+    by 28), moved by half of itself.
+
     Reference: zeiler2014 (occlusion sensitivity).
     """
     return Occlusion(window, stride, baseline, quantity)

@@ -136,6 +136,8 @@ def rise(
 ) -> Rise:
     """Average the quantity over random masks, for each element over those that show it.
 
+    All values carry the same offset, the mean of the quantity over the masks.
+
     Reference: petsiuk2018, equation 6.
     """
     return Rise(masks, cells, visible, baseline, quantity)

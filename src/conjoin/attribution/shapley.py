@@ -180,6 +180,9 @@ def kernel_shap(
 ) -> KernelShap:
     """Share the change from a baseline out among groups by their Shapley values.
 
+    By default a group is one column of a table, and else one cell of a grid of 49 (4 by 4 places of 28
+    by 28), all channels together; up to ten groups are exact.
+
     Reference: lundberg2017, theorem 2.
     """
     return KernelShap(groups, coalitions, baseline, quantity)
