@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import batch_of, examples, linear, numbers, residual
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
@@ -582,6 +584,22 @@ def test_the_gini_index_is_that_of_pairs() -> None:
     for row, v in enumerate(values.abs().double()):
         pairs = (v[:, None] - v).abs().sum() / (2 * 30**2 * v.mean())
         assert float(got[row]) == pytest.approx(float(pairs), abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(1e-3, 1e3))
+def test_complexities_see_neither_scale_nor_sign_nor_place(seed: int, factor: float) -> None:
+    values = numbers(2, 20, seed=seed, dtype=torch.float64).round(decimals=1)
+    order = Streams.of(seed, torch.arange(1)).uniform(20)[0].argsort()
+    signs = numbers(20, seed=seed + 1, dtype=torch.float64).sign()
+    model = linear(numbers(2, 20, dtype=torch.float64))
+    data = Dataset(values, torch.zeros(2, dtype=torch.int64))
+    most = {Sparseness: 1 - 1 / 20, Complexity: math.log(20), EffectiveComplexity: 20}
+    for kind, top in most.items():
+        found = scored(kind(), values, data, model=model)
+        other = scored(kind(), factor * (signs * values)[:, order], data, model=model)
+        assert torch.allclose(found, other, atol=1e-9)
+        assert bool(((found >= -1e-12) & (found <= top + 1e-12)).all())
 
 
 # Localisation.
