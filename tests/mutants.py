@@ -2859,13 +2859,13 @@ PERTURBATION_METHODS = (
     Mutant(
         "completeness against the opposite change",
         "testing/axiomatic.py",
-        "change = _asked(method, model, part) - _asked(method, model, part.at(start))",
-        "change = _asked(method, model, part.at(start)) - _asked(method, model, part)",
+        "change = asked_of(method, model, part) - asked_of(method, model, part.at(start))",
+        "change = asked_of(method, model, part.at(start)) - asked_of(method, model, part)",
         (f"{AXIOMS}::test_what_the_methods_hold",),
     ),
     Mutant(
         "an axiom is held whatever comes",
-        "testing/axiomatic.py",
+        "testing/copies.py",
         "ROOM = 1e-5",
         "ROOM = 10.0",
         (f"{AXIOMS}::test_what_is_wrong_is_found",),

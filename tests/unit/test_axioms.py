@@ -184,6 +184,10 @@ def test_a_model_of_ones_own() -> None:
     assert not axioms(saliency(), model, data)["completeness"].held
     lost = axioms(Spoilt("doubled"), model, data)
     assert not lost["completeness"].held and lost["sensitivity"].held
+    constant = TorchModel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)))
+    torch.nn.init.zeros_(constant.module[1].weight)  # type: ignore[index, arg-type]
+    nothing = axioms(occlusion(), constant, examples(3))["sensitivity"]
+    assert nothing.held is None and nothing.said == "no column alone changes the quantity"
     with pytest.raises(CapabilityError, match="give both"):
         axioms(saliency(), model)
 

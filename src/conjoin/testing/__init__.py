@@ -8,7 +8,7 @@ methods are tested by the same functions. :func:`axioms` is no contract: it tell
 attribution a method holds, and by how much it misses the others.
 """
 
-from conjoin.testing.axiomatic import Axiom, Axioms, axioms
+from conjoin.testing.axiomatic import axioms
 from conjoin.testing.checks import (
     ContractError,
     check_attack,
@@ -25,6 +25,7 @@ from conjoin.testing.fixtures import (
     example_substitution,
     example_tokens,
 )
+from conjoin.testing.table import Axiom, Axioms
 
 __all__ = [
     "Axiom",

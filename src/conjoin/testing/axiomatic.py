@@ -21,70 +21,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from conjoin.core.dataset import Dataset
-from conjoin.core.protocols import Attributor, Batch, Model, tiled
-from conjoin.core.quantity import Question, Target, given, logit, predicted
-from conjoin.core.run import attribute, batch_of
-from conjoin.core.slice import INPUT
+from conjoin.core.protocols import Attributor, Batch, Model
+from conjoin.core.quantity import Target, given, predicted
+from conjoin.core.run import batch_of
 from conjoin.errors import CapabilityError, ConjoinError
 from conjoin.testing import known
+from conjoin.testing.copies import (
+    ROOM,
+    asked_of,
+    baseline_of,
+    batch_at,
+    data_of,
+    explained,
+    missed,
+    room_of,
+    worst,
+)
+from conjoin.testing.table import Axiom, Axioms
 
-COPIES = 24  # of each point, with random streams of their own
-ROOM = 1e-5  # relative: what rounding and the accuracy of an integral may take
-ERRORS = 5.0  # standard errors
 SEEDS = range(3)
-
-
-@dataclass(frozen=True, slots=True)
-class Axiom:
-    """What came of an axiom.
-
-    Attributes:
-        name: Of the axiom.
-        held: Whether it is held; ``None`` where it could not be put to the method.
-        off: By how much it is missed, as a share of the values' size; of sensitivity, the smallest
-            share that a column got of what it did.
-        said: In words, where there is more to say.
-    """
-
-    name: str
-    held: bool | None
-    off: float
-    said: str = ""
-
-    def __str__(self) -> str:
-        """Say it in a word and a number."""
-        if self.held is None:
-            return "-"
-        return "yes" if self.held else f"no ({self.off:.2g})"
-
-
-@dataclass(frozen=True, slots=True)
-class Axioms:
-    """What came of all axioms, in order.
-
-    Attributes:
-        method: That was asked.
-        rows: One for each axiom.
-    """
-
-    method: str
-    rows: tuple[Axiom, ...]
-
-    def __getitem__(self, name: str) -> Axiom:
-        """Return what came of the axiom of this name."""
-        return {row.name: row for row in self.rows}[name]
-
-    def __str__(self) -> str:
-        """Show an axiom a line."""
-        lines = [f"{row.name:28}{row!s:12}{row.said}".rstrip() for row in self.rows]
-        return "\n".join([self.method, *lines])
 
 
 def axioms(
@@ -132,11 +91,11 @@ def _linear(method: Attributor) -> Axiom:
     slopes, shares = [], []
     for seed in SEEDS:
         (model, weight), x = known.affine(seed), known.points(seed)
-        values = _explained(method, model, x)
-        move = x - _baseline(method, model, _batch(model, x))
-        slopes.append(_missed(values - weight, weight.abs().amax()))
-        shares.append(_missed(values - weight * move, (weight * move).abs().amax()))
-    found = {"as slopes": _worst(slopes), "as shares of the change": _worst(shares)}
+        values = explained(method, model, x)
+        move = x - baseline_of(method, model, batch_at(model, x))
+        slopes.append(missed(values - weight, weight.abs().amax()))
+        shares.append(missed(values - weight * move, (weight * move).abs().amax()))
+    found = {"as slopes": worst(slopes), "as shares of the change": worst(shares)}
     said, (held, off) = min(found.items(), key=lambda one: (not one[1][0], one[1][1]))
     return Axiom("linear agreement", held, off, said if held else "")
 
@@ -145,17 +104,17 @@ def _marginal(method: Attributor) -> Axiom:
     found = []
     for seed, column in _columns():
         x = known.points(seed)
-        one, two = (_explained(method, m, x)[..., column] for m in known.twins(seed, column))
-        found.append(_missed(one - two, one.abs().amax()))
-    return Axiom("distributional marginality", *_worst(found))
+        one, two = (explained(method, m, x)[..., column] for m in known.twins(seed, column))
+        found.append(missed(one - two, one.abs().amax()))
+    return Axiom("distributional marginality", *worst(found))
 
 
 def _dummy(method: Attributor) -> Axiom:
     found = []
     for seed, column in _columns():
-        values = _explained(method, known.without(seed, column), known.points(seed))
-        found.append(_missed(values[..., column], values.abs().amax()))
-    return Axiom("dummy", *_worst(found))
+        values = explained(method, known.without(seed, column), known.points(seed))
+        found.append(missed(values[..., column], values.abs().amax()))
+    return Axiom("dummy", *worst(found))
 
 
 def _symmetric(method: Attributor) -> Axiom:
@@ -163,9 +122,9 @@ def _symmetric(method: Attributor) -> Axiom:
     for seed in SEEDS:
         x, one, two = known.points(seed), seed, seed + len(SEEDS)
         x[:, two] = x[:, one]
-        values = _explained(method, known.symmetric(seed, one, two), x)
-        found.append(_missed(values[..., two] - values[..., one], values.abs().amax()))
-    return Axiom("symmetry", *_worst(found))
+        values = explained(method, known.symmetric(seed, one, two), x)
+        found.append(missed(values[..., two] - values[..., one], values.abs().amax()))
+    return Axiom("symmetry", *worst(found))
 
 
 def _columns() -> Iterator[tuple[int, int]]:
@@ -175,114 +134,57 @@ def _columns() -> Iterator[tuple[int, int]]:
 
 
 def _deep() -> list[tuple[Model, Dataset]]:
-    return [(known.deep(seed), _data(known.points(seed))) for seed in SEEDS]
+    return [(known.deep(seed), data_of(known.points(seed))) for seed in SEEDS]
 
 
 def _flat() -> list[tuple[Model, Dataset]]:
-    beyond = _data(torch.full((known.COLUMNS, known.COLUMNS), 2.0, dtype=known.REAL))
+    beyond = data_of(torch.full((known.COLUMNS, known.COLUMNS), 2.0, dtype=known.REAL))
     return [*((known.saturated(seed), beyond) for seed in SEEDS), *_deep()]
 
 
 def _complete(method: Attributor, cases: list[tuple[Model, Dataset]], target: Target) -> Axiom:
     found = []
     for model, data in cases:
-        for part, labelled in _aimed(model, data, target):
-            start = _baseline(method, model, part)
-            change = _asked(method, model, part) - _asked(method, model, part.at(start))
-            total = _explained(method, model, labelled.x, labelled).flatten(2).double().sum(2)
-            found.append(_missed(total - change, change.abs().mean()))
-    return Axiom("completeness", *_worst(found))
+        part, labelled = _aimed(model, data, target)
+        start = baseline_of(method, model, part)
+        change = asked_of(method, model, part) - asked_of(method, model, part.at(start))
+        total = explained(method, model, labelled.x, labelled).flatten(2).double().sum(2)
+        found.append(missed(total - change.to(total.device), change.abs().mean()))
+    return Axiom("completeness", *worst(found))
 
 
 def _sensitive(method: Attributor, cases: list[tuple[Model, Dataset]], target: Target) -> Axiom:
     """Let one column of each example keep its value: that which moved the most, or the next one."""
     held, least = True, math.inf
     for model, data in cases:
-        for part, labelled in _aimed(model, data, target):
-            start = _baseline(method, model, part)
-            moves = (part.x - start).flatten(1).abs()
-            order = moves.argsort(dim=1, descending=True, stable=True)
-            rank = torch.arange(len(part), device=part.x.device) % min(
-                known.COLUMNS, moves.shape[1]
-            )
-            column = order.gather(1, rank[:, None])
-            kept = torch.zeros_like(moves, dtype=torch.bool).scatter(1, column, True)
-            x = torch.where(kept.reshape(part.x.shape), part.x, start)
-            change = _asked(method, model, part.at(x)) - _asked(method, model, part.at(start))
-            values = _explained(method, model, x.to(data.x.device), labelled).flatten(2)
-            got = values.gather(2, column.expand(len(values), -1, -1))[..., 0]
-            does = change.abs() > 1e-3 * change.abs().amax()
-            mean, room = got.mean(0).abs(), _room(got)
-            held &= bool((mean > ROOM * change.abs() + room)[does].all())
-            least = min(least, float((mean / change.abs())[does].amin()))
+        part, labelled = _aimed(model, data, target)
+        start = baseline_of(method, model, part)
+        moves = (part.x - start).flatten(1).abs()
+        order = moves.argsort(dim=1, descending=True, stable=True)
+        rank = torch.arange(len(part), device=order.device) % min(known.COLUMNS, order.shape[1])
+        column = order.gather(1, rank[:, None])
+        kept = torch.zeros_like(moves, dtype=torch.bool).scatter(1, column, True)
+        x = torch.where(kept.reshape(part.x.shape), part.x, start)
+        change = asked_of(method, model, part.at(x)) - asked_of(method, model, part.at(start))
+        values = explained(method, model, x.to(data.x.device), labelled).flatten(2)
+        column, change = column.to(values.device), change.abs().to(values.device)
+        got = values.gather(2, column.expand(len(values), -1, -1))[..., 0]
+        does = change > 1e-3 * change.amax()
+        mean, room = got.mean(0).abs(), room_of(got)
+        held &= bool((mean > ROOM * change + room)[does].all())
+        least = min([least, *(mean / change)[does].tolist()])
+    if math.isinf(least):
+        return Axiom("sensitivity", None, math.nan, "no column alone changes the quantity")
     return Axiom("sensitivity", held, least)
 
 
-def _aimed(model: Model, data: Dataset, target: Target) -> Iterator[tuple[Batch, Dataset]]:
-    """Return the data as one batch and labelled by what is aimed at."""
+def _aimed(model: Model, data: Dataset, target: Target) -> tuple[Batch, Dataset]:
+    """Return the data labelled by what is aimed at, as one batch and as they are."""
     part = batch_of(data, slice(0, len(data)), model.device, 0)
     with torch.no_grad():
         aim = target(model(part), part.aim)
     labelled = Dataset(data.x, aim.to(data.x.device), context=data.context)
-    yield batch_of(labelled, slice(0, len(data)), model.device, 0), labelled
+    return batch_of(labelled, slice(0, len(data)), model.device, 0), labelled
 
 
-def _explained(method: Attributor, model: Model, x: Tensor, like: Dataset | None = None) -> Tensor:
-    """Return the values of copies of each input, ``(copies, batch, *input)``: of two, if they agree."""
-    like = _data(x) if like is None else like
-    first = _copied(method, model, x, like, 2)
-    if torch.allclose(first[0], first[1], rtol=0, atol=0.01 * ROOM * float(first.abs().amax())):
-        return first
-    return _copied(method, model, x, like, COPIES)
-
-
-def _copied(method: Attributor, model: Model, x: Tensor, like: Dataset, copies: int) -> Tensor:
-    context = {name: tiled(value, copies) for name, value in like.context.items()}
-    data = Dataset(tiled(x, copies), like.y.repeat(copies), context=context)
-    values = attribute(model, data, method, seed=0, target=given).values
-    if values.shape[1:] != x.shape[1:]:
-        raise CapabilityError("it explains an activation; these axioms are about the input")
-    return values.reshape(copies, *x.shape)
-
-
-def _baseline(method: Attributor, model: Any, batch: Batch) -> Tensor:
-    """Return where the method starts: as it promises, else its own baseline, else zeros."""
-    promise = method.ends(model, batch)
-    if promise is not None and INPUT in promise.start:
-        return promise.start[INPUT]
-    own = getattr(method, "baseline", None)
-    return own(model, batch) if callable(own) else torch.zeros_like(batch.x)
-
-
-def _asked(method: Attributor, model: Model, batch: Batch) -> Tensor:
-    """Ask the method's quantity of the outputs."""
-    question: Question = getattr(method, "quantity", logit)
-    with torch.no_grad():
-        return question(model(batch), batch.aim)
-
-
-def _missed(difference: Tensor, size: Tensor) -> tuple[bool, float]:
-    """Judge the mean over copies, ``(copies, ...)``: whether it is nothing, and its relative size."""
-    mean, room = difference.mean(0).abs(), _room(difference)
-    scale = size.clamp(min=1e-300)
-    return bool((mean <= ROOM * scale + room).all()), float(mean.amax() / scale)
-
-
-def _room(values: Tensor) -> Tensor:
-    """Return how far the mean over copies may lie from what it is an estimate of."""
-    return ERRORS * values.std(0) / math.sqrt(len(values))
-
-
-def _worst(found: list[tuple[bool, float]]) -> tuple[bool, float]:
-    return all(held for held, _ in found), max(off for _, off in found)
-
-
-def _data(x: Tensor) -> Dataset:
-    return Dataset(x, torch.zeros(len(x), dtype=torch.int64))
-
-
-def _batch(model: Model, x: Tensor) -> Batch:
-    return batch_of(_data(x), slice(0, len(x)), model.device, 0)
-
-
-__all__ = ["Axiom", "Axioms", "axioms"]
+__all__ = ["axioms"]
