@@ -113,19 +113,19 @@ class Spoilt:
 
     def __call__(self, model: Any, batch: Batch, /) -> Tensor:
         values = integrated_gradients(nodes=3)(model, batch)
-        noise = self.size * batch.rng.fold("noise").normal(*values.shape[1:], dtype=values.dtype)
-        if self.kind == "doubled":
-            return 2 * values
-        if self.kind == "noisy":
-            return values + noise
-        if self.kind == "biased":
-            return values + noise + 10 * self.size
-        if self.kind == "first":
-            return values + 0.01 * torch.eye(values.shape[1]).to(values)[0]
-        if self.kind == "largest":
-            top = values.abs() >= values.abs().amax(1, keepdim=True)
-            return torch.where(top, values, 0.0)
-        return self._guided(model.model.module, batch.x)
+        rng = batch.rng.fold("noise")
+        noise = self.size * rng.normal(*values.shape[1:], dtype=values.dtype)
+        size = values.abs()
+        spoilt = {
+            "noisy": lambda: values + noise,
+            "sometimes": lambda: values + noise * (size.amax(1, keepdim=True) > 3),
+            "doubled": lambda: 2 * values,
+            "biased": lambda: values + noise + 10 * self.size,
+            "first": lambda: values + 0.01 * torch.eye(values.shape[1]).to(values)[0],
+            "largest": lambda: torch.where(size >= size.amax(1, keepdim=True), values, 0.0),
+            "guided": lambda: self._guided(model.model.module, batch.x),
+        }
+        return spoilt[self.kind]()
 
     def _guided(self, layers: torch.nn.Sequential, x: Tensor) -> Tensor:
         """Guided backpropagation, a layer at a time."""
@@ -150,14 +150,15 @@ class Spoilt:
     [
         ("doubled", "msdy"),
         ("noisy", "lmcsdy"),  # right on average, as a method that draws may be
+        ("sometimes", "lmcsdy"),
         ("biased", "msy"),
         ("first", "ms"),
         ("largest", "sdy"),
-        ("guided", "ly"),
+        ("guided", "y"),
     ],
 )
 def test_what_is_wrong_is_found(kind: str, letters: str) -> None:
-    method = Spoilt(kind, 0.01 if kind == "noisy" else 1.0)
+    method = Spoilt(kind, 0.01 if kind in {"noisy", "sometimes"} else 1.0)
     found = axioms(method)
     assert held(found) == letters, str(found)
     if kind == "doubled":

@@ -3,6 +3,7 @@
 So an attack on an explanation is an ordinary attack on ``explained(model, method)`` with a
 similarity as quantity. Gradients of gradient methods are second derivatives; those of a piecewise
 linear network are zero almost everywhere, so such an attack needs a smooth network to descend on.
+Where the input asks for gradients, panels of a path take the derivative at their middle.
 
 Reference: ghorbani2019, section 2 (attacks on interpretations).
 """

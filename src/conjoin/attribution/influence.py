@@ -53,6 +53,7 @@ class Influence:
         where: The slice; attributions are for the activation at ``where.start``.
         reference: Bibliography key of the paper that the preset implements.
         title, meaning: What the preset is called, and what it does in a clause.
+        also: Further cuts that are explained from the same passes.
     """
 
     needs: ClassVar[type] = Sliceable
@@ -62,15 +63,27 @@ class Influence:
     reference: str = "leino2018"
     title: str = "influence"
     meaning: str = "the gradient, averaged over a distribution of points"
+    also: tuple[Cut, ...] = ()
 
     def __repr__(self) -> str:
         """Show distribution, quantity and slice, the same in every process."""
-        where = "" if self.where == Slice() else f", {self.where.start} to {self.where.stop}"
+        starts = ", ".join(map(str, self.cuts))
+        plain = self.where == Slice() and not self.also
+        where = "" if plain else f", {starts} to {self.where.stop}"
         return f"Influence({self.distribution!r}, {name_of(self.quantity)}{where})"
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """The cuts that are explained, that of :attr:`where` first."""
+        return self.where.start, *self.also
 
     def __call__(self, model: Sliceable, batch: Batch, /) -> Tensor:
         """Return the attribution, shaped like the activation at ``where.start``."""
         return self.at(model, batch, (self.where.start,)).values[0]
+
+    def estimate(self, model: Sliceable, batch: Batch, /) -> Estimate:
+        """Return the attributions at :attr:`cuts`, from the same passes."""
+        return self.at(model, batch, self.cuts)
 
     def at(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Estimate:
         """Return the attributions at several cuts, from the same passes.
@@ -117,9 +130,21 @@ class _Passes:
     ) -> None:
         self.asks, self.model, self.batch, self.cuts = asks, model, batch, cuts
         self.repeated = cache(batch.repeated)  # most passes are of one size
-        self.secants = True
+        self.secants = not batch.x.requires_grad  # derivatives of secants are no secants
 
     def __call__(self, probes: Sequence[Probe]) -> list[Seen]:
+        """Evaluate probes; those that put in values at the same cuts in one pass."""
+        alike: dict[tuple[Cut, ...], list[int]] = {}
+        for place, probe in enumerate(probes):
+            alike.setdefault(tuple(probe.put), []).append(place)
+        if len(alike) == 1:
+            return self._alike(probes)
+        found: dict[int, Seen] = {}
+        for places in alike.values():
+            found.update(zip(places, self._alike([probes[k] for k in places]), strict=True))
+        return [found[place] for place in range(len(probes))]
+
+    def _alike(self, probes: Sequence[Probe]) -> list[Seen]:
         """Evaluate probes; panels without secants from the first operation on that has none."""
         if self.secants and any(probe.to is not None for probe in probes):
             try:

@@ -39,11 +39,12 @@ from conjoin.audit.readers import (
     terse_slice,
 )
 from conjoin.audit.reading import MisreadError, address, nearest, stranger
-from conjoin.core import distribution, quantity
-from conjoin.core.distribution import Constant, Reference, Row
+from conjoin.core import distribution, quantity, units
+from conjoin.core.baseline import Blurred, Constant, Mean, Noise, Reference, Row, zeros
+from conjoin.core.path import Filled, Image, Start
 from conjoin.core.protocols import Attack, Attributor, Certifier, Distribution, Metric
 from conjoin.core.quantity import Question
-from conjoin.core.slice import Cut, Slice
+from conjoin.core.slice import Cut, Cuts, Slice
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, ConjoinError
 
@@ -354,10 +355,10 @@ def _members(module: types.ModuleType, shared: str) -> Mapping[str, Any]:
 
 FIXED: Mapping[Any, Reader] = {
     **{kind: Scalar(kind) for kind in (int, float, bool, str)},
-    Question: Tables(lambda: _members(quantity, "goal"), "quantity"),
+    Question: Tables(lambda: {**_members(quantity, "goal"), **_members(units, "goal")}, "quantity"),
     Reference: Baselines(
         Tables(
-            lambda: {"zeros": distribution.zeros, "Constant": Constant, "Row": Row},
+            lambda: {f.__name__: f for f in (zeros, Constant, Row, Mean, Blurred, Noise)},
             "baseline",
             constant,
         )
@@ -365,7 +366,9 @@ FIXED: Mapping[Any, Reader] = {
     Distribution: Tables(lambda: _members(distribution, "ends"), "distribution"),
     Threat: Threats(),
     Tensor: Regions(),
+    Start: Tables(lambda: {"Image": Image, "Filled": Filled}, "start of a straight path"),
     Cut: Record(Cut, cut, terse_cut),
+    Cuts: AnyOf((Record(Cut, cut, terse_cut), Many((Record(Cut, cut, terse_cut),), True, tuple))),
     Slice: Record(Slice, slice_, terse_slice),
 }
 

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from conjoin.audit.reading import MisreadError, nearest
 from conjoin.audit.threats import make_threat, parse_number, read_threat
 from conjoin.core.ball import Ball
+from conjoin.core.baseline import Row
 from conjoin.core.dataset import Dataset
-from conjoin.core.distribution import Row
 from conjoin.core.naming import describe
 from conjoin.core.scaled import Scaled
 from conjoin.core.slice import Cut

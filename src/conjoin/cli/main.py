@@ -373,10 +373,10 @@ def axioms(
         table.add_row(name, *map(str, one.rows))
     _console().print(table)
     for name, one in zip(method, found, strict=True):
-        for row in one.rows:
-            if row.held is None:
-                line = f"{name}, {row.name}: {row.said}"
-                _console().print(line, markup=False, highlight=False)
+        left = [row for row in one.rows if row.held is None]
+        for reason in dict.fromkeys(row.said for row in left):
+            axioms_left = ", ".join(row.name for row in left if row.said == reason)
+            _console().print(f"{name} ({axioms_left}): {reason}", markup=False, highlight=False)
 
 
 @app.command()

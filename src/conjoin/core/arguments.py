@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from conjoin.core.dataset import Dataset
 from conjoin.core.naming import describe
-from conjoin.core.protocols import Attributor, Model
+from conjoin.core.protocols import Attributor, Layered, Model, Secant, Sliceable
 from conjoin.core.quantity import Quantity
 from conjoin.core.rung import meets
 from conjoin.core.slice import Slice
@@ -102,11 +102,14 @@ def check_attributor(model: object, method: object) -> None:
             "call (model, batch)"
         )
     if not meets(model, method.needs):
+        what: dict[type, str] = {Secant: "secants in its passes", Layered: "its operators"}
+        needed = what.get(method.needs, "gradients and activations")
+        given = "gives outputs only" if not meets(model, Sliceable) else "does not give them"
         raise CapabilityError(
-            f"{method!r} needs gradients and activations; {type(model).__name__} gives outputs "
-            "only. Wrap a torch.nn.Module with conjoin.wrap, or explain by what needs no more: "
-            "occlusion(), feature_ablation(), rise() or kernel_shap(); attacks apply to any "
-            "differentiable callable"
+            f"{method!r} needs of a model {needed}; {type(model).__name__} {given}. Wrap a "
+            "torch.nn.Module with conjoin.wrap, or explain by methods that need less, e.g. "
+            "integrated_gradients() for gradients, occlusion() or kernel_shap() for outputs; attacks "
+            "apply to any differentiable callable"
         )
 
 

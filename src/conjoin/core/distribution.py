@@ -2,179 +2,60 @@
 
 A distribution is a generator: it yields probes, is told what was seen there, and concludes with an
 estimate at each cut. With the one estimator of ``attribution.influence`` this gives saliency
-(:class:`Point`), SmoothGrad (:class:`Gaussian`) and integrated gradients (:class:`Path`), at the
-input or at any inner cuts. Since it sees what came of its probes, it may place the next ones by it.
+(:class:`Point`), SmoothGrad (:class:`Gaussian`), the uniform gradient (:class:`Within`), the influence
+over a class (:class:`Instances`), and integrated gradients (:class:`~conjoin.core.path.Path`), at the
+input or at any inner cuts. Mixtures (:class:`Mixture`) and products (:class:`Noisy`) are others. Since
+it sees what came of its probes, a distribution may place the next ones by it.
 
 Reference: leino2018, equation 1 (distributional influence).
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import torch
 from torch import Tensor
 
-from conjoin.core.naming import name_of
+from conjoin.core.baseline import (
+    Blurred,
+    Constant,
+    Drawn,
+    Mean,
+    Noise,
+    Reference,
+    Row,
+    zeros,
+)
+from conjoin.core.path import Filled, Image, Path, Straight
+from conjoin.core.probing import Sum, chunks, per_pass
 from conjoin.core.protocols import (
     Batch,
+    Distribution,
     Ends,
     Estimate,
-    Model,
     Probe,
     Probes,
-    Secant,
-    Seen,
     Sliceable,
 )
-from conjoin.core.rung import meets
+from conjoin.core.quadrature import GaussLegendre, Midpoint, Panels, Quadrature, Trapezoid
 from conjoin.core.slice import INPUT, Cut
+from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
+from conjoin.typing import Inputs
 
-_log = logging.getLogger(__name__)
-
-Reference = Callable[[Sliceable, Batch], Tensor]
-# A row of a pass costs the less, the more there are: up to a few hundred, if they are few numbers each.
-# Of photographs a pass of 32 costs twice as much a row as one of 8, and four times the memory.
-ROWS, NUMBERS = (8, 512), 1 << 19
-PANELS = 4  # of a pass, at least
 DRAWN = 1 << 20  # numbers drawn at a time
 
 
-def per_pass(*values: Tensor) -> int:
-    """Return how many probes that put in such values, one row for each example, go into one pass."""
-    fewest, most = ROWS
-    rows = min(most, max(fewest, NUMBERS // sum(z[0].numel() for z in values)))
-    return max(1, rows // len(values[0]))
+class Moment(Enum):
+    """What is taken of the gradients of noisy copies."""
 
-
-def zeros(model: Model, batch: Batch) -> Tensor:
-    """Take the all-zero input as baseline."""
-    return torch.zeros_like(batch.x)
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """Take an input of one value as baseline, e.g. the mean grey."""
-
-    value: float
-
-    def __call__(self, model: Model, batch: Batch) -> Tensor:
-        """Return inputs filled with the value."""
-        return torch.full_like(batch.x, self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Take one row of a table as baseline of every example, e.g. the average applicant."""
-
-    values: tuple[float, ...]
-
-    def __call__(self, model: Model, batch: Batch) -> Tensor:
-        """Return the row for each example.
-
-        Raises:
-            PlanError: If it has other columns than the inputs.
-        """
-        if tuple(batch.x.shape[1:]) != (len(self.values),):
-            raise PlanError(
-                f"a baseline of {len(self.values)} columns does not fit inputs of shape "
-                f"{tuple(batch.x.shape[1:])}"
-            )
-        return batch.x.new_tensor(self.values).expand_as(batch.x).contiguous()
-
-
-@dataclass(frozen=True, slots=True)
-class Panels:
-    """Equal panels between ``nodes`` nodes, each credited by its secant gradient.
-
-    The backward pass of a panel replaces every elementwise derivative by its secant between the two
-    ends; so the panel's share sums to the change of the quantity over it, to rounding, and is linear
-    in the quantity. Costs 1 to 1.25 forward and backward passes a node. One panel alone is
-    DeepLIFT-rescale. That the shares add up says nothing of their accuracy: compare budgets.
-    Where an operation of the model has no secant, midpoints take their place, and a warning is logged.
-
-    Reference: shrikumar2017, section 3.5 (rescale rule), taken between neighbouring nodes of a path.
-    """
-
-    nodes: int = 50
-
-    def __post_init__(self) -> None:
-        _at_least(self.nodes, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Trapezoid:
-    """Equally spaced nodes with both ends, half weight at the ends; ``nodes`` gradients."""
-
-    nodes: int = 50
-
-    def __post_init__(self) -> None:
-        _at_least(self.nodes, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Midpoint:
-    """Equally spaced nodes in the middle of equal panels."""
-
-    nodes: int = 50
-
-    def __post_init__(self) -> None:
-        _at_least(self.nodes, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class GaussLegendre:
-    """Gauss-Legendre nodes: for smooth networks; no better than equal weights for ReLU ones."""
-
-    nodes: int = 50
-
-    def __post_init__(self) -> None:
-        _at_least(self.nodes, 1)
-
-
-Quadrature = Panels | Trapezoid | Midpoint | GaussLegendre
-
-
-def _at_least(nodes: int, least: int) -> None:
-    if nodes < least:
-        raise PlanError(f"this quadrature needs at least {least} nodes; got {nodes}")
-
-
-class _Sum:
-    """A running sum of contributions at each cut."""
-
-    def __init__(self) -> None:
-        self.totals: tuple[Tensor, ...] | None = None
-
-    def add(self, shares: Sequence[Tensor], weight: float = 1.0) -> None:
-        """Add weighted contributions, in place: on small networks memory is what costs."""
-        if self.totals is None:
-            self.totals = tuple(weight * share for share in shares)
-        else:
-            for total, share in zip(self.totals, shares, strict=True):
-                total.add_(share, alpha=weight)
-
-    def credit(
-        self,
-        gradients: Sequence[Tensor],
-        start: Sequence[Tensor],
-        stop: Sequence[Tensor],
-        weight: float = 1.0,
-    ) -> None:
-        """Add the gradients times the displacements, weighted."""
-        if self.totals is None:
-            self.totals = tuple(torch.zeros_like(gradient) for gradient in gradients)
-        for total, gradient, a, b in zip(self.totals, gradients, start, stop, strict=True):
-            total.addcmul_(gradient, b - a, value=weight)
-
-    def estimate(self) -> Estimate:
-        """Conclude."""
-        assert self.totals is not None, "a distribution yields at least one probe"  # noqa: S101
-        return Estimate(self.totals)
+    MEAN = "mean"  # SmoothGrad
+    SQUARE = "square"  # SmoothGrad², the mean of the squares
+    VARIANCE = "variance"  # VarGrad
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,25 +83,33 @@ class Gaussian:
     that noise as well.
 
     Attributes:
-        scale: Standard deviation as a share of each example's range (largest - smallest value).
+        scale: Standard deviation: as a share of each example's range (largest - smallest value), or in
+            units of the activation.
         draws: Number of samples.
+        relative: Whether it is a share.
+        moment: Of the gradients; VarGrad takes the variance over the draws (divided by their number).
     """
 
     scale: float = 0.15
     draws: int = 32
+    relative: bool = True
+    moment: Moment = Moment.MEAN
+
+    def __post_init__(self) -> None:
+        _check_draws(self.draws, self.scale)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield ``draws`` probes; draw k of an example is the same in every batch."""
         with torch.no_grad():
             still = model.run(batch, take=cuts)
-        total, size = _Sum(), per_pass(*still)
+        total, size = _MOMENTS[self.moment](self.draws), per_pass(*still)
         at_once = max(size, DRAWN // sum(z.numel() for z in still) // size * size)
-        for drawn in _chunks(range(self.draws), at_once):
+        for drawn in chunks(range(self.draws), at_once):
             noisy = list(zip(*self._drawn(batch, still, drawn), strict=True))
-            for chunk in _chunks(range(len(drawn)), size):
+            for chunk in chunks(range(len(drawn)), size):
                 probes = [Probe(dict(zip(cuts, noisy[k], strict=True))) for k in chunk]
                 for seen in (yield probes):
-                    total.add(seen.gradients, 1 / self.draws)
+                    total.see(seen.gradients)
         return total.estimate()
 
     def _drawn(
@@ -229,11 +118,10 @@ class Gaussian:
         """Return the points of several draws, for each cut."""
         points = []
         for place, z in enumerate(still):
-            flat = z.flatten(1)
-            spread = (flat.amax(1) - flat.amin(1)) * self.scale
             rng = batch.rng.fold("noise").fold(place).each(draws)
             noise = rng.normal(*z.shape[1:], dtype=z.dtype).reshape(len(draws), *z.shape)
-            points.append(z.addcmul(spread.reshape(-1, *[1] * (z.ndim - 1)), noise).unbind())
+            width = _width(z, self.scale, relative=self.relative)
+            points.append(z.addcmul(width, noise).unbind())
         return points
 
     def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> None:
@@ -241,142 +129,255 @@ class Gaussian:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """The straight segment from a baseline input to the example.
+class Within:
+    """Points drawn from a threat set round the example, as the threat draws them.
 
-    At an inner cut the path is the image of that segment, z(t) = h(b + t (x - b)), so that the
-    attributions sum to Q(x) - Q(b) there as well (total conductance), if nothing by-passes the cut:
-    what flows round it, e.g. through a skip connection, is missing from the sum.
+    Attributes:
+        threat: E.g. ``Linf(0.1)``: the uniform gradient.
+        draws: Number of samples.
 
-    Reference: sundararajan2017, equation 1; dhamdhere2019, equation 2.
+    Reference: wang2020, section 4 (uniform gradient).
     """
 
-    baseline: Reference = zeros
-    quadrature: Quadrature = Panels()
+    threat: Threat
+    draws: int = 32
 
-    def __repr__(self) -> str:
-        """Show baseline and quadrature, the same in every process."""
-        return f"Path({name_of(self.baseline)}, {self.quadrature!r})"
+    def __post_init__(self) -> None:
+        _check_draws(self.draws)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
-        """Yield the probes in order from the baseline to the example."""
-        start = self.baseline(model, batch)
-
-        def at(t: float) -> Mapping[Cut, Tensor]:
-            # Exact at both ends, so that the ends meet the driver's own evaluation.
-            return {INPUT: batch.x if t == 1 else torch.lerp(start, batch.x, t)}
-
-        rule = self.quadrature
-        if isinstance(rule, Panels) and not meets(model, Secant):
-            _log.warning("%r takes midpoints: the model takes no secants", self)
-            rule = Midpoint(rule.nodes)
-        if isinstance(rule, Panels):
-            # Two passes evaluate the node they share twice, so a pass takes a few panels at least.
-            return (yield from _panels(at, rule.nodes, max(PANELS, per_pass(batch.x) - 1)))
-        if all(cut == INPUT for cut in cuts):  # a straight path: the displacement is one
-            total = yield from _weighted(at, rule, per_pass(batch.x))
-            return Estimate(tuple(gradient * (batch.x - start) for gradient in total))
-        if isinstance(rule, Trapezoid):
-            return (yield from _trapezoid(at, rule.nodes, per_pass(batch.x)))
-        return (yield from self._cells(at, model, batch, cuts, rule))
-
-    def _cells(
-        self,
-        at: Callable[[float], Mapping[Cut, Tensor]],
-        model: Sliceable,
-        batch: Batch,
-        cuts: tuple[Cut, ...],
-        rule: Midpoint | GaussLegendre,
-    ) -> Probes:
-        """Credit each cell's displacement, read at the cuts, with the gradient at its node."""
-        edges, nodes = _edges_and_nodes(rule)
-        total = _Sum()
-        for chunk in _chunks(range(len(nodes)), per_pass(batch.x)):
-            probes = [Probe(at(nodes[k])) for k in chunk]
-            for k, seen in zip(chunk, (yield probes), strict=True):
-                ends = [at(edges[k]), at(edges[k + 1])]
-                with torch.no_grad():
-                    left, right = (model.run(batch, put=end, take=cuts) for end in ends)
-                total.credit(seen.gradients, left, right)
+        """Yield ``draws`` probes at the input."""
+        total, threat = Sum(), self.threat.to(batch.x.device)
+        for chunk in chunks(range(self.draws), per_pass(batch.x)):
+            points = [threat.sample(batch.x, batch.rng.fold("within").fold(k)) for k in chunk]
+            for seen in (yield [Probe({INPUT: z}) for z in points]):
+                total.add(seen.gradients, 1 / self.draws)
         return total.estimate()
 
-    def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Ends:
-        """Promise that attributions sum to Q(x) - Q(baseline)."""
-        return {INPUT: self.baseline(model, batch)}, {INPUT: batch.x}
+    def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> None:
+        """Promise no completeness."""
 
 
-def _panels(at: Callable[[float], Mapping[Cut, Tensor]], nodes: int, size: int) -> Probes:
-    """Credit each panel's displacement with its secant gradient; neighbours share their node."""
-    total, left = _Sum(), at(0.0)
-    for chunk in _chunks(range(1, nodes), size):
-        points = [left, *(at(k / (nodes - 1)) for k in chunk)]
-        for seen in (yield [Probe(a, b) for a, b in pairwise(points)]):
-            assert seen.end is not None  # noqa: S101 - panels were asked for
-            total.credit(seen.gradients, seen.at, seen.end[1])
-        left = points[-1]
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """Given instances in place of the example, e.g. those of a class: its average influence.
+
+    The values are the same for every example that asks about the same class.
+
+    Attributes:
+        inputs: The instances, ``(instances, *input)``.
+        times_input: Credit each gradient with the activation of its instance.
+
+    Reference: leino2018, section 3 (a distribution over the instances of a class).
+    """
+
+    inputs: Inputs
+    times_input: bool = False
+
+    def __repr__(self) -> str:
+        """Show the number of instances, not their elements."""
+        return f"Instances({len(self.inputs)} of shape {tuple(self.inputs.shape[1:])})"
+
+    def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
+        """Yield a probe at each instance."""
+        x, total = self.inputs.to(batch.x), Sum()
+        if x.shape[1:] != batch.x.shape[1:] or not len(x):
+            raise PlanError(
+                f"{self!r} do not fit inputs of shape {tuple(batch.x.shape[1:])}; expected at least "
+                "one instance of that shape"
+            )
+        for chunk in chunks(range(len(x)), per_pass(batch.x)):
+            probes = [Probe({INPUT: x[k].expand_as(batch.x).contiguous()}) for k in chunk]
+            for seen in (yield probes):
+                shares = seen.gradients
+                if self.times_input:
+                    shares = tuple(g * z for g, z in zip(shares, seen.at, strict=True))
+                total.add(shares, 1 / len(x))
+        return total.estimate()
+
+    def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> None:
+        """Promise no completeness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Several distributions, with weights; their probes share passes.
+
+    Attributes:
+        parts: The distributions.
+        weights: One for each, that add up to 1; equal ones if there are none.
+    """
+
+    parts: tuple[Distribution, ...]
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.parts or (self.weights and len(self.weights) != len(self.parts)):
+            raise PlanError(
+                f"a mixture needs at least one part, and a weight for each or none; got "
+                f"{len(self.parts)} and {len(self.weights)}"
+            )
+        if self.weights and not math.isclose(sum(self.weights), 1, rel_tol=1e-6):
+            raise PlanError(f"the weights of a mixture must add up to 1; got {sum(self.weights)}")
+
+    def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
+        """Yield the parts' probes."""
+        weights = self.weights or (1 / len(self.parts),) * len(self.parts)
+
+        def part(k: int) -> Probes:
+            return self.parts[k](model, batch, cuts)
+
+        return (yield from _together(part, weights, per_pass(batch.x)))
+
+    def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Ends | None:
+        """Promise what its one part promises; several ends cannot be told."""
+        return self.parts[0].ends(model, batch, cuts) if len(self.parts) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Noisy:
+    """Another distribution round noisy copies of the example: the product with a Gaussian.
+
+    Of a path it is smoothed integrated gradients; of the point alone, SmoothGrad.
+
+    Attributes:
+        inner: The distribution round each copy.
+        scale: Standard deviation of the noise, as a share of each example's range or in input units.
+        draws: Number of copies.
+        relative: Whether it is a share.
+
+    Reference: smilkov2017, section 3.
+    """
+
+    inner: Distribution
+    scale: float = 0.15
+    draws: int = 8
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        _check_draws(self.draws, self.scale)
+
+    def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
+        """Yield the probes round each copy."""
+        width = _width(batch.x, self.scale, relative=self.relative)
+
+        def part(k: int) -> Probes:
+            rng = batch.rng.fold("copy").fold(k)
+            noise = rng.normal(*batch.x.shape[1:], dtype=batch.x.dtype)
+            copy = replace(batch, x=batch.x.addcmul(width, noise), rng=rng)
+            return self.inner(model, copy, cuts)
+
+        equal = (1 / self.draws,) * self.draws
+        return (yield from _together(part, equal, per_pass(batch.x)))
+
+    def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> None:
+        """Promise no completeness."""
+
+
+def _together(part: Callable[[int], Probes], weights: Sequence[float], size: int) -> Probes:
+    """Run generators side by side, about ``size`` probes to a pass; average what they conclude."""
+    total, places = Sum(), range(len(weights))
+    while places:
+        running: dict[int, tuple[Probes, Sequence[Probe]]] = {}
+        ended: dict[int, Estimate] = {}
+        while places and sum(len(asked) for _, asked in running.values()) < size:
+            one = part(places[0])
+            running[places[0]], places = (one, next(one)), places[1:]
+        while running:
+            told = iter((yield [probe for _, asked in running.values() for probe in asked]))
+            for k, (one, asked) in list(running.items()):
+                try:
+                    running[k] = one, one.send([next(told) for _ in asked])
+                except StopIteration as concluded:
+                    ended[k] = concluded.value
+                    del running[k]
+        for k in sorted(ended):
+            total.add(ended[k].values, weights[k])
     return total.estimate()
 
 
-def _weighted(
-    at: Callable[[float], Mapping[Cut, Tensor]],
-    rule: Trapezoid | Midpoint | GaussLegendre,
-    size: int,
-) -> Generator[Sequence[Probe], Sequence[Seen], tuple[Tensor, ...]]:
-    """Σ_k w_k g_k, the weights adding up to 1."""
-    if isinstance(rule, Trapezoid):
-        last = rule.nodes - 1
-        nodes = [k / last for k in range(rule.nodes)]
-        weights = [(0.5 if k in {0, last} else 1.0) / last for k in range(rule.nodes)]
-    else:
-        edges, nodes = _edges_and_nodes(rule)
-        weights = [right - left for left, right in pairwise(edges)]
-    total = _Sum()
-    for chunk in _chunks(range(len(nodes)), size):
-        for k, seen in zip(chunk, (yield [Probe(at(nodes[k])) for k in chunk]), strict=True):
-            total.add(seen.gradients, weights[k])
-    return total.estimate().values
+class _Moments:
+    """The mean of the gradients of a number of draws."""
+
+    def __init__(self, draws: int) -> None:
+        self.draws, self.sum = draws, Sum()
+
+    def see(self, gradients: tuple[Tensor, ...]) -> None:
+        """Take the gradients of one draw."""
+        self.sum.add(gradients, 1 / self.draws)
+
+    def estimate(self) -> Estimate:
+        """Conclude."""
+        return self.sum.estimate()
 
 
-def _trapezoid(at: Callable[[float], Mapping[Cut, Tensor]], nodes: int, size: int) -> Probes:
-    """Σ_panels ½ (g_a + g_b) ⊙ (b - a)."""
-    total, before = _Sum(), None
-    for chunk in _chunks(range(nodes), size):
-        for seen in (yield [Probe(at(k / (nodes - 1))) for k in chunk]):
-            if before is not None:
-                ends = zip(before.gradients, seen.gradients, strict=True)
-                total.credit([a + b for a, b in ends], before.at, seen.at, 0.5)
-            before = seen
-    return total.estimate()
+class _Squares(_Moments):
+    """The mean of their squares."""
+
+    def see(self, gradients: tuple[Tensor, ...]) -> None:
+        super().see(tuple(g * g for g in gradients))
 
 
-def _chunks(places: range, size: int) -> Iterator[range]:
-    for first in range(0, len(places), size):
-        yield places[first : first + size]
+class _Variance(_Moments):
+    """Their variance: E (g - g_0)² - (E (g - g_0))², which does not cancel as without g_0."""
+
+    def __init__(self, draws: int) -> None:
+        super().__init__(draws)
+        self.first: tuple[Tensor, ...] = ()
+        self.squares = Sum()
+
+    def see(self, gradients: tuple[Tensor, ...]) -> None:
+        self.first = self.first or tuple(g.clone() for g in gradients)
+        apart = tuple(g - f for g, f in zip(gradients, self.first, strict=True))
+        super().see(apart)
+        self.squares.add(tuple(d * d for d in apart), 1 / self.draws)
+
+    def estimate(self) -> Estimate:
+        pairs = zip(self.squares.estimate().values, self.sum.estimate().values, strict=True)
+        return Estimate(tuple((square - mean * mean).clamp(min=0) for square, mean in pairs))
 
 
-def _edges_and_nodes(rule: Midpoint | GaussLegendre) -> tuple[list[float], list[float]]:
-    """Return the edges of the cells (their lengths are the weights) and the nodes in [0, 1]."""
-    if isinstance(rule, Midpoint):
-        n = rule.nodes
-        return [k / n for k in range(n + 1)], [(k + 0.5) / n for k in range(n)]
-    import numpy as np
+_MOMENTS = {Moment.MEAN: _Moments, Moment.SQUARE: _Squares, Moment.VARIANCE: _Variance}
 
-    nodes, weights = np.polynomial.legendre.leggauss(rule.nodes)
-    return [0.0, *(weights.cumsum() / 2).tolist()], ((nodes + 1) / 2).tolist()
+
+def _width(z: Tensor, scale: float, *, relative: bool) -> Tensor:
+    """Return the standard deviation of the noise for each example, to broadcast."""
+    flat = z.flatten(1)
+    width = (flat.amax(1) - flat.amin(1)) * scale if relative else flat.new_full((len(z),), scale)
+    return width.reshape(-1, *[1] * (z.ndim - 1))
+
+
+def _check_draws(draws: int, scale: float = 0.0) -> None:
+    if draws < 1 or not 0 <= scale < math.inf:
+        raise PlanError(
+            f"noise needs at least one draw and a scale >= 0; got {draws!r} and {scale!r}"
+        )
 
 
 __all__ = [
+    "Blurred",
     "Constant",
+    "Drawn",
+    "Filled",
     "GaussLegendre",
     "Gaussian",
+    "Image",
+    "Instances",
+    "Mean",
     "Midpoint",
+    "Mixture",
+    "Moment",
+    "Noise",
+    "Noisy",
     "Panels",
     "Path",
     "Point",
     "Quadrature",
     "Reference",
     "Row",
+    "Straight",
     "Trapezoid",
+    "Within",
     "per_pass",
     "zeros",
 ]

@@ -90,6 +90,13 @@ class _Secant(_Sliceable):
         """Take secants in the backward passes within."""
         return cast(Secant, self.model).secants(partner)
 
+    def switched(
+        self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES
+    ) -> Tensor:
+        """Compare the pieces of neighbouring blocks, in one pass."""
+        self.count.forward += len(batch)
+        return cast(Secant, self.model).switched(batch, blocks, put=put)
+
 
 class _Steps:
     model: Model

@@ -19,33 +19,41 @@ from conjoin.core.protocols import (
     Attributor,
     Batch,
     Certifier,
+    Estimate,
     Metric,
     Model,
     Promise,
     Sliceable,
+    Sweeping,
 )
 from conjoin.core.quantity import PiecewiseLinear, Quantity, Question, Target
 from conjoin.core.result import Bounds, Claim
 from conjoin.core.returned import FLOATS, returned, unlike
 from conjoin.core.rung import meets
 from conjoin.core.settings import modes_kept
-from conjoin.core.slice import INPUT
+from conjoin.core.slice import INPUT, Cut
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import DataError, ModelError, PlanError, PostconditionError, SoundnessError
 
 
-def outputs_of(model: Model, batch: Batch, size: int | None = None) -> Tensor:
+def outputs_of(
+    model: Model, batch: Batch, size: int | None = None, *, dense: bool = False
+) -> Tensor:
     """Return the logits of a batch, in passes of ``size`` examples; ``None`` for one pass.
+
+    ``dense``: they may have places, ``(batch, classes, *places)``.
 
     Raises:
         ModelError: If they are not finite, or not ``(batch, classes)``.
         DataError: If a label has no output.
     """
+    most = batch.x.ndim + 8 if dense else 2
     if size is None or size >= len(batch):
-        outputs = _passed(model, batch)
+        outputs = _passed(model, batch, most)
     else:
         starts = range(0, len(batch), size)
-        outputs = torch.cat([_passed(model, batch.rows(slice(s, s + size))) for s in starts])
+        parts = [_passed(model, batch.rows(slice(s, s + size)), most) for s in starts]
+        outputs = torch.cat(parts)
     if outputs.shape[1] < 2:
         raise ModelError(
             f"the model returned {describe(outputs)}; expected logits of shape (batch, classes), of "
@@ -64,12 +72,14 @@ def outputs_of(model: Model, batch: Batch, size: int | None = None) -> Tensor:
     return outputs
 
 
-def _passed(model: Model, batch: Batch) -> Tensor:
+def _passed(model: Model, batch: Batch, most: int = 2) -> Tensor:
+    """Return what comes out, of two axes at least and of ``most``."""
     with torch.no_grad():
         outputs: object = model(batch)
     if (
         not isinstance(outputs, Tensor)
-        or (outputs.ndim, len(outputs)) != (2, len(batch))
+        or not 2 <= outputs.ndim <= most
+        or len(outputs) != len(batch)
         or outputs.dtype not in FLOATS
         or outputs.device != batch.x.device
     ):
@@ -245,27 +255,53 @@ def reach(bounds: Bounds, threat: Threat, x: Tensor, held: Tensor) -> tuple[Tens
     return torch.where(held, eps, 0), torch.zeros_like(held)
 
 
-def explained_at(meter: Meter, batch: Batch, method: Attributor) -> Tensor:
-    """Return the activation that a method explains, of the first example."""
+def explained_at(meter: Meter, batch: Batch, cuts: tuple[Cut, ...]) -> tuple[Tensor, ...]:
+    """Return the activations that a method explains, of the first example."""
     first = batch.rows(slice(0, 1))
-    if method.where.start == INPUT or not meets(meter, Sliceable):
-        return first.x
+    if cuts == (INPUT,) or not meets(meter, Sliceable):
+        return (first.x,) * len(cuts)
     with torch.no_grad():
-        return meter.run(first, take=(method.where.start,))[0]
+        return meter.run(first, take=cuts)
 
 
-def check_values(method: Attributor, came: object, one: Tensor, count: int) -> Tensor:
-    """Return values that are finite and like ``one``, the activation that they explain.
+def explanation(meter: Meter, batch: Batch, method: Attributor) -> Estimate:
+    """Let a method explain a batch, at all of its cuts.
+
+    Raises:
+        PostconditionError: If what should be an estimate is none.
+    """
+    if not meets(method, Sweeping):
+        return Estimate((method(meter, batch),))  # type: ignore[arg-type] # it has what is needed
+    came: object = method.estimate(meter, batch)  # type: ignore[arg-type] # as above
+    if not isinstance(came, Estimate) or len(came.values) != len(method.cuts):
+        raise unlike(method, came, f"an Estimate of {len(method.cuts)} values", "its estimate")
+    return came
+
+
+def check_values(
+    method: Attributor, came: Estimate, like: Mapping[Cut, Tensor], count: int
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return values that are finite and like the activations that they explain, and their errors.
+
+    An error that nobody estimated is NaN.
 
     Raises:
         PostconditionError: Naming the method.
     """
-    what, dtype = f"the activation at {method.where.start}", one.dtype
-    kind = dtype if dtype.is_floating_point else None  # tokens are explained by any numbers
-    values = returned(method, came, (count, *one.shape[1:]), one, dtype=kind, what=what).detach()
-    if not finite(values):
-        raise unlike(method, values, "finite values", what)
-    return values
+    found = []
+    for (cut, one), told in zip(like.items(), came.values, strict=True):
+        what, dtype = f"the activation at {cut}", one.dtype
+        kind = dtype if dtype.is_floating_point else None  # tokens are explained by any numbers
+        values = returned(
+            method, told, (count, *one.shape[1:]), one, dtype=kind, what=what
+        ).detach()
+        if not finite(values):
+            raise unlike(method, values, "finite values", what)
+        found.append(values)
+    if came.error is None:
+        return tuple(found), torch.full_like(found[0].flatten(1)[:, 0], torch.nan)
+    error = returned(method, came.error, (count,), found[0], what="its errors").detach()
+    return tuple(found), error
 
 
 def completeness_gap(values: Tensor, change: Tensor | None) -> Tensor:

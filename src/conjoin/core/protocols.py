@@ -143,6 +143,18 @@ class Secant(Sliceable, Protocol):
         """
         ...
 
+    def switched(
+        self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES
+    ) -> Tensor:
+        """Return in what share of the network's pieces neighbouring blocks of rows differ.
+
+        ``batch`` holds ``blocks`` whole batches, one after another, as :meth:`Batch.repeated` lays out.
+        A piece is the side of a kink on which an activation lies, or the winner of a maximum; the
+        shares of all operations add up. Shape ``(blocks - 1, batch)``, in double precision; NaN where
+        no operation has pieces.
+        """
+        ...
+
 
 @runtime_checkable
 class Held(Protocol):
@@ -227,9 +239,11 @@ class Estimate:
 
     Attributes:
         values: The attribution at each cut, shaped like the activation there.
+        error: How far it is estimated to be from its limit, relative to its norm, per example.
     """
 
     values: tuple[Tensor, ...]
+    error: PerExample | None = None
 
 
 Probes = Generator[Sequence[Probe], Sequence[Seen], Estimate]
@@ -308,7 +322,7 @@ class Attributor(Protocol):
 
     @property
     def needs(self) -> type:
-        """The rung of the ladder that it needs: :class:`Model` or :class:`Sliceable`."""
+        """The rung of the ladder that it needs, from :class:`Model` to :class:`Layered`."""
         ...
 
     @property
@@ -322,6 +336,20 @@ class Attributor(Protocol):
 
     def ends(self, model: Sliceable, batch: Batch, /) -> Promise | None:
         """Return between which two points a quantity must change by the sum of the values."""
+        ...
+
+
+@runtime_checkable
+class Sweeping(Attributor, Protocol):
+    """An attributor that explains several cuts from the same passes."""
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """The cuts, that of :attr:`where` first."""
+        ...
+
+    def estimate(self, model: Sliceable, batch: Batch, /) -> Estimate:
+        """Return the attributions at the cuts, and how far they are estimated to be off."""
         ...
 
 
@@ -370,6 +398,7 @@ __all__ = [
     "Secant",
     "Seen",
     "Sliceable",
+    "Sweeping",
     "carried",
     "forwards",
     "tiled",

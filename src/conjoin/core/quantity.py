@@ -234,8 +234,8 @@ def given(outputs: Outputs, labels: Aims) -> Aims:
     return labels
 
 
-def predicted(outputs: Outputs, labels: Aims) -> Labels:
-    """Aim at the class predicted at the example itself."""
+def predicted(outputs: Tensor, labels: Tensor) -> Aims:
+    """Aim at the class predicted at the example itself; of a dense model, at each of its places."""
     return outputs.argmax(1)
 
 

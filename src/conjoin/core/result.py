@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -188,14 +189,19 @@ class Result:
         try:
             kind, story = _read_story(header)
             if kind == cls.__name__:
-                return cls(provenance=Provenance(**story), **tensors)
-        except (ValueError, TypeError, AttributeError) as error:
+                return cls.of(Provenance(**story), tensors)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise DataError(
                 f"{path} holds no {cls.__name__} that this version can read: {error}; make it again"
             ) from error
         raise DataError(
             f"{path} holds a {kind or 'file of another program'}; expected {cls.__name__}"
         )
+
+    @classmethod
+    def of(cls: type[R], provenance: Provenance, columns: Mapping[str, Tensor]) -> R:
+        """Make one of its columns."""
+        return cls(provenance=provenance, **columns)
 
     def _tensors(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}
@@ -365,23 +371,58 @@ class Certificate(Result):
         return Judgement(Verdict.UNKNOWN, f"{story.method} does not prove it; nothing refutes it")
 
 
+def at_cut(place: int, name: str) -> str:
+    """Name the column of an attribution at one of its cuts: files do not keep an order."""
+    return f"{_AT}{place} {name}"
+
+
+_AT = "at "
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Attribution(Result):
     """An explanation.
 
     Attributes:
-        values: Shaped like the activation at the cut; signed.
+        layers: The values at each cut that was explained, by its name; shaped like the activation
+            there; signed.
         target: The class that was explained, per example.
-        gap: Sum of the values minus the change of the quantity they should add up to, in units of
-            the quantity; NaN for methods that promise no completeness.
+        gap: Sum of the values at the first cut minus the change of the quantity they should add up to,
+            in units of the quantity; NaN for methods that promise no completeness.
+        error: How far the values are estimated to be from the limit of their method, relative to their
+            norm, the largest over the cuts; NaN if nothing was estimated. No guarantee.
     """
 
-    values: Hidden
+    layers: Mapping[str, Hidden]
     target: Tensor
     gap: PerExample
+    error: PerExample
+
+    @property
+    def values(self) -> Hidden:
+        """The values at the first cut, which is the only one unless several were asked for."""
+        return next(iter(self.layers.values()))
+
+    @classmethod
+    def of(cls, provenance: Provenance, columns: Mapping[str, Tensor]) -> Attribution:
+        """Make one of its columns."""
+        rest = {key: column for key, column in columns.items() if not key.startswith(_AT)}
+        told = [key.split(" ", 2) for key in columns if key.startswith(_AT)]
+        ordered = sorted((int(place), name) for _, place, name in told)
+        layers = {name: columns[at_cut(place, name)] for place, name in ordered}
+        if not layers:  # of version 0.1
+            layers = {"values": rest.pop("values")}
+        rest.setdefault("error", torch.full_like(rest["gap"], torch.nan))
+        return cls(provenance, MappingProxyType(layers), **rest)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        own = {at_cut(k, name): values for k, (name, values) in enumerate(self.layers.items())}
+        return own | {"target": self.target, "gap": self.gap, "error": self.error}
 
     def _outcome(self) -> str:
-        return f"{len(self.values)} explanations of shape {tuple(self.values.shape[1:])}"
+        shapes = [f"{name} {tuple(v.shape[1:])}" for name, v in self.layers.items()]
+        first = f"shape {tuple(self.values.shape[1:])}" if len(shapes) == 1 else ", ".join(shapes)
+        return f"{len(self.values)} explanations of {first}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -44,6 +44,7 @@ from conjoin.core.postcondition import (
     completeness_gap,
     distance,
     explained_at,
+    explanation,
     outputs_of,
     part_of,
     placed,
@@ -63,10 +64,19 @@ from conjoin.core.protocols import (
     Model,
     Observer,
     Preparable,
+    Sweeping,
 )
 from conjoin.core.quantity import Quantity, Target, given, margin, predicted
 from conjoin.core.random import Streams
-from conjoin.core.result import AttackResult, Attribution, Certificate, Claim, Provenance, Score
+from conjoin.core.result import (
+    AttackResult,
+    Attribution,
+    Certificate,
+    Claim,
+    Provenance,
+    Score,
+    at_cut,
+)
 from conjoin.core.rung import meets
 from conjoin.core.settings import modes_kept, settings_kept
 from conjoin.core.threat import Threat
@@ -237,25 +247,27 @@ def attribute(
     """
     check_model(model, data)
     check_attributor(model, method)
-    one: list[Tensor] = []
+    cuts = method.cuts if meets(method, Sweeping) else (method.where.start,)
+    one: list[tuple[Tensor, ...]] = []
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         with modes_kept():
-            came = method(meter, batch.copied())  # type: ignore[arg-type] # it has what is needed
+            came = explanation(meter, batch.copied(), method)
         if not one:  # alike in all batches of a model that is held: looked at once
-            one.append(explained_at(meter, batch, method))
+            one.append(explained_at(meter, batch, cuts))
         change = promised_change(meter, batch, method)
         # The values last: the method keeps them, and its ends are its own code.
-        values = check_values(method, came, one[0], len(batch))
+        values, error = check_values(method, came, dict(zip(cuts, one[0], strict=True)), len(batch))
         return {
-            "values": values,
+            **{at_cut(k, cut.name): values[k] for k, cut in enumerate(cuts)},
             "target": batch.aim,
-            "gap": completeness_gap(values, change),
+            "gap": completeness_gap(values[0], change),
+            "error": error,
         }
 
     story = _story("attribute", method, seed)
-    columns, provenance = _drive(model, data, work, target, run, story)
-    return Attribution(provenance=provenance, **columns)
+    columns, provenance = _drive(model, data, work, target, run, story, dense=True)
+    return Attribution.of(provenance, columns)
 
 
 def score(
@@ -345,10 +357,12 @@ def _drive(
     story: Provenance,
     *,
     at_once: int = 1,
+    dense: bool = False,
 ) -> tuple[dict[str, Tensor], Provenance]:
     """Run ``work`` over the batches; collect its columns on the data's device.
 
     Batches hold ``at_once`` examples where that is more than a pass and their inputs are few bytes.
+    ``dense``: the outputs may have places.
     """
     count, start = Count(), time.perf_counter()
     rows_of_pass = run.rows(data.x.shape)
@@ -360,7 +374,8 @@ def _drive(
             part = slice(first, min(first + size, len(data)))  # views, not copies
             batch = batch_of(data, part, model.device, story.seed)
             if target is not given:
-                aim = aimed(target, outputs_of(meter, batch, rows_of_pass), batch.aim)
+                outputs = outputs_of(meter, batch, rows_of_pass, dense=dense)
+                aim = aimed(target, outputs, batch.aim)
                 batch = replace(batch, aim=aim)
             rows = torch.arange(part.start, part.stop, device=model.device)
             for name, column in work(meter, batch, rows).items():

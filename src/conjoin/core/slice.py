@@ -9,8 +9,11 @@ Reference: leino2018, section 3 (slice, quantity and distribution of interest).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from conjoin.errors import PlanError
 
 
 class Side(Enum):
@@ -48,18 +51,43 @@ class Cut:
             return ()
         return self.item if isinstance(self.item, tuple) else (self.item,)
 
+    @property
+    def name(self) -> str:
+        """The module's dotted name, for what leaves it; all of the cut where that says too little."""
+        plain = Cut(self.module) == self and bool(self.module)
+        return self.module if plain else str(self)
+
     def __str__(self) -> str:
         """Show the cut as ``name.out``, ``input`` or ``output``."""
-        if not self.module:
-            return "input" if self.side is Side.IN else "output"
         call = "" if self.call is None else f"#{self.call}"
         item = "".join(f"[{step!r}]" for step in self.path)
         at = "" if self.at is None else f" at {self.at}"
-        return f"{self.module}{call}.{self.side.value}{item}{at}"
+        end = "input" if self.side is Side.IN else "output"
+        place = f"{self.module}{call}.{self.side.value}" if self.module else f"{end}{call}"
+        return f"{place}{item}{at}"
 
 
 INPUT = Cut("", Side.IN)
 OUTPUT = Cut("", Side.OUT)
+
+Cuts = Cut | str | Sequence[Cut | str]  # a name is a module's: the cut of what leaves it
+
+
+def cuts_of(said: Cuts) -> tuple[Cut, ...]:
+    """Return cuts, each said by itself or by the dotted name of a module.
+
+    Raises:
+        PlanError: If there is none, one stands twice, or something is neither.
+    """
+    several = (said,) if isinstance(said, Cut | str) else tuple(said)
+    found = tuple(Cut(one) if isinstance(one, str) else one for one in several)
+    if strange := [one for one in found if not isinstance(one, Cut)]:
+        raise PlanError(
+            f"expected a cut or the name of a module, e.g. Cut('3'); got {strange[0]!r}"
+        )
+    if not found or len(set(found)) < len(found):
+        raise PlanError(f"expected cuts, each once; got {[str(cut) for cut in found]}")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +98,4 @@ class Slice:
     stop: Cut = OUTPUT
 
 
-__all__ = ["INPUT", "OUTPUT", "Cut", "Side", "Slice"]
+__all__ = ["INPUT", "OUTPUT", "Cut", "Cuts", "Side", "Slice", "cuts_of"]

@@ -20,8 +20,9 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from conjoin.core.distribution import Reference, per_pass
+from conjoin.core.baseline import Reference
 from conjoin.core.naming import Better
+from conjoin.core.probing import per_pass
 from conjoin.core.protocols import Attributor, Batch, Model, Sliceable
 from conjoin.errors import PlanError
 from conjoin.metrics.ordering import Order, features_of, over_input

@@ -44,7 +44,7 @@ _ANY = _words(
     grad backward detach
     """
 )
-_ONE = _words(  # linear in one of the values, so only one of them may depend on the input
+PRODUCTS = _words(  # linear in one of the values, affine in each of two
     """
     mul multiply rmul imul matmul rmatmul mm bmm mv dot einsum tensordot outer linear conv1d conv2d
     conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution bilinear addcmul inner kron
@@ -89,7 +89,7 @@ def check_linear(call: Call) -> None:
     name, args, named, count = call.name, call.args, call.named, len(call.given)
     if name.startswith("."):
         fine = name in _PROPERTIES or name not in (".T", ".H", ".data", ".grad", ".imag")
-    elif name in _ONE:
+    elif name in PRODUCTS:
         fine = count <= 1
     elif name in _FIRST:
         rounded = named.get("rounding_mode") is not None

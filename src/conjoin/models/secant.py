@@ -4,11 +4,14 @@ While :class:`Slopes` is entered, row i of a pass has, at every activation, the 
 own value and that of row ``partner[i]``: so the backward pass from row i gives the secant gradient
 of the panel between the two, which is complete (its product with the displacement is the change of
 the output, to rounding) and linear in the quantity. Linear operations pass as they are. What is
-neither linear nor has a rule is refused, by name: products of two values that depend on the input,
-softmax, layer norm, comparisons (also under ``no_grad``), roundings, and what mixes or moves the rows
-of the batch. It sees what goes through the
+neither linear nor has a rule is refused, by name: comparisons (also under ``no_grad``), roundings,
+norms, recurrent layers, and what mixes or moves the rows of the batch. It sees what goes through the
 functions of ``torch``, also inside carved graphs and hooks; custom autograd functions and scripted
 modules do not, and keep their derivatives.
+
+Secant gradients of one operation can be differentiated again; of several they cannot, since the graph
+from the input to the second one's value is that of secants. Nothing asks for it: where the input itself
+asks for gradients, the estimator takes derivatives at the middle of panels.
 
 Not seen: what a module computes from values it took off the graph. A copy by ``detach`` or
 ``new_tensor``, a value computed under ``no_grad``, and the indices that a maximum returns are
@@ -33,7 +36,7 @@ from torch.overrides import TorchFunctionMode
 from conjoin.errors import CapabilityError
 from conjoin.models.call import Call
 from conjoin.models.linear import check_comparison, check_linear, check_made
-from conjoin.models.secant_rules import RULES
+from conjoin.models.secant_rules import rule_of
 
 _entered: list[Slopes] = []
 
@@ -78,7 +81,7 @@ class Slopes(TorchFunctionMode):
         if not torch.is_grad_enabled():
             check_comparison(call.name)
             return call.made()
-        rule = RULES.get(call.name)
+        rule = rule_of(call)
         if rule is None:
             check_linear(call)
             out = call.made()

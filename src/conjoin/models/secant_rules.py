@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from conjoin.errors import CapabilityError
-from conjoin.models import slopes
+from conjoin.models import product_rules, slopes
 from conjoin.models.call import Call
+from conjoin.models.linear import PRODUCTS
+from conjoin.models.product_rules import QUOTIENTS
 from conjoin.models.slopes import Slope
 
 _BLOCK = 1 << 17  # elements
@@ -270,6 +272,7 @@ _WITH: dict[str, tuple[Callable[[Named], Slope], str]] = {  # slopes that other 
     "pow": (_power, "exponent"),
 }
 RULES: dict[str, Rule] = {
+    **product_rules.RULES,
     **{name: _elementwise(_always(slope)) for name, slope in _PLAIN.items()},
     **{name: _elementwise(slope, names) for name, (slope, names) in _WITH.items()},
     **{name: _pair(1) for name in ("maximum", "fmax", "max", "amax")},
@@ -277,3 +280,17 @@ RULES: dict[str, Rule] = {
     **{f"max_pool{axes}d": _pool(axes) for axes in (1, 2, 3)},
     **{f"adaptive_max_pool{axes}d": _adaptive(axes) for axes in (1, 2, 3)},
 }
+
+
+def rule_of(call: Call) -> Rule | None:
+    """Return the rule of an operation; none if it must be linear."""
+    if call.name in QUOTIENTS and not _divides_by_a_constant(call):
+        return product_rules.quotient
+    if call.name in PRODUCTS and len(call.given) == 2:
+        return product_rules.affine_in_two
+    return RULES.get(call.name)
+
+
+def _divides_by_a_constant(call: Call) -> bool:
+    divisor = call.bound("input other").get("input" if call.name.startswith("r") else "other")
+    return not (isinstance(divisor, Tensor) and divisor.requires_grad)

@@ -72,7 +72,7 @@ def softshrink(threshold: float) -> Slope:
 
 def exp(a: Tensor, b: Tensor) -> Tensor:
     """e^x."""
-    return torch.minimum(a, b).exp() * _ratio((a - b).abs(), torch.expm1)
+    return torch.maximum(a, b).exp() * _ratio(-(a - b).abs(), torch.expm1)  # never overflows
 
 
 def elu(alpha: float, scale: float, rate: float) -> Slope:

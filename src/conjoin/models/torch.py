@@ -29,6 +29,7 @@ from conjoin.models.between import Passes
 from conjoin.models.cuts import TILE, padded
 from conjoin.models.held import Snapshot, digest, snapshot
 from conjoin.models.secant import Slopes
+from conjoin.models.switches import Switches
 
 _MADE_OF = frozenset({"module", "_outputs", "dtype", "_device"})  # the rest is learnt of these
 
@@ -152,6 +153,15 @@ class TorchModel:
         """
         with self.held(), Slopes(partner, TILE):
             yield
+
+    def switched(
+        self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES
+    ) -> Tensor:
+        """Return in what share of the network's pieces neighbouring blocks of rows differ."""
+        seen = Switches(len(batch), blocks)
+        with self.held(), torch.no_grad(), seen:
+            self.run(batch, put=put)
+        return seen.shares(batch.x.device)
 
     @contextmanager
     def held(self) -> Iterator[None]:

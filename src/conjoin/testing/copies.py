@@ -20,16 +20,19 @@ from conjoin.core.slice import INPUT
 from conjoin.errors import CapabilityError
 
 COPIES = 24  # of each point, with random streams of their own
-ROOM = 1e-5  # relative: what rounding and the accuracy of an integral may take
+ROOM = 1e-4  # relative: what rounding, a stabiliser and the accuracy of an integral may take
 ERRORS = 5.0  # standard errors
 
 
 def explained(method: Attributor, model: Model, x: Tensor, like: Dataset | None = None) -> Tensor:
-    """Return the values of copies of each input, ``(copies, batch, *input)``: of two, if they agree."""
+    """Return the values of copies of each input, ``(copies, batch, *input)``.
+
+    If the first two agree, they stand for all.
+    """
     like = data_of(x) if like is None else like
     first = _copied(method, model, x, like, 2)
     if torch.allclose(first[0], first[1], rtol=0, atol=0.01 * ROOM * float(first.abs().amax())):
-        return first
+        return first[:1].expand(COPIES, *x.shape)
     return _copied(method, model, x, like, COPIES)
 
 

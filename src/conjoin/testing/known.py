@@ -2,8 +2,9 @@
 
 All see six columns and give [f, 0], so that f is the logit, the margin and the contrast of class 0.
 They are made of dense layers and ReLU, in double precision, with biases: nothing is zero by symmetry.
-Where a network is said not to depend on a column, some units do read it, and cancel: what asks the
-function alone does not notice, and a rule that looks at single units does.
+What a network is said not to depend on some units do read, and cancel, and the one of an affine
+function has units, too: what asks the function alone does not notice, and a rule that looks at single
+units does.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ def shallow(inner: Tensor, bias: Tensor, outer: Tensor) -> TorchModel:
 
 
 def affine(seed: int) -> tuple[TorchModel, Tensor]:
-    """Return f(x) = w · x + 0.3 and w."""
+    """Return f(x) = w · x + 0.3, by relu(w · x) - relu(-w · x), and w."""
     weight = drawn(seed, "affine", COLUMNS)
-    return TorchModel(nn.Sequential(_head(weight))), weight
+    signs = torch.tensor([1.0, -1.0], dtype=REAL)
+    return shallow(signs[:, None] * weight, torch.zeros(2, dtype=REAL), signs), weight
 
 
 def deep(seed: int) -> TorchModel:

@@ -17,8 +17,10 @@ import torch
 from conjoin import attacks, attribution, certification, metrics
 from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.quadrature import Panels
 from conjoin.core.quantity import logit_ratio
 from conjoin.core.scaled import Scaled
+from conjoin.core.slice import INPUT
 from conjoin.core.threat import Threat
 from conjoin.data import fashion_mnist, german_credit
 from conjoin.models.lifted import lifted
@@ -77,8 +79,13 @@ MADE_WITH: Mapping[str, Make] = {
     "kernel_shap": lambda: attribution.kernel_shap(coalitions=120),
     "rise": lambda: attribution.rise(masks=60),
     **{name: _made(name, Linf(0.05), 2) for name in NEARBY},
+    "conductance": lambda: attribution.conductance(INPUT, nodes=5),
+    "internal_influence": lambda: attribution.internal_influence(INPUT),
+    "layer_integrated_gradients": lambda: attribution.layer_integrated_gradients(INPUT, nodes=5),
+    "uniform_gradient": lambda: attribution.uniform_gradient(Linf(0.05), 4),
 }
 ON_TOKENS = frozenset({"Greedy", "HotFlip"})  # what has no meaning on images
+ON_RECTIFIERS = frozenset({"deconvnet", "guided_backpropagation", "guided_gradcam"})  # need a ReLU
 LONG = frozenset({"quick", "standard", "thorough"})
 ALL_THREATS: tuple[Threat, ...] = (
     *(*THREATS, Linf(0.0), L2(0.0), L1(0.0), Linf(torch.inf)),
@@ -90,7 +97,8 @@ def grounds(name: str) -> dict[str, Any]:
     """Return on what a method is held to its contract, if not on images under norm balls.
 
     Ensembles take long: a few images will do, since their parts are held to it by themselves. Some
-    take tokens; a grid search takes inputs of a few numbers, those of a rotation and a shift.
+    take tokens; some need a network with ReLUs; a grid search takes inputs of a few numbers, those of a
+    rotation and a shift.
     """
     if name in ON_TOKENS:
         reader = example_reader()
@@ -99,6 +107,9 @@ def grounds(name: str) -> dict[str, Any]:
             "data": example_tokens(reader),
             "threats": (example_substitution(),),
         }
+    if name in ON_RECTIFIERS:
+        model = example_model()
+        return {"model": model, "data": example_data(model)}
     if name in LONG:
         model = example_model()
         return {
@@ -127,7 +138,13 @@ def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
     ``side`` is that of the square images that it will see.
     """
     diagonal = torch.eye(side, dtype=torch.bool)[None, None]
-    made = {**MADE_WITH, **{name: _made(name, diagonal) for name in IN_A_REGION}}
+    made = {
+        **MADE_WITH,
+        **{name: _made(name, diagonal) for name in IN_A_REGION},
+        "expected_gradients": lambda: attribution.expected_gradients(
+            diagonal.float(), 3, Panels(3)
+        ),
+    }
     return {
         name: made.get(name) or getattr(package, name)
         for name in package.__all__

@@ -15,6 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conjoin import attacks, attribution, certification, metrics
+from conjoin.attribution.composites import Composite
+from conjoin.attribution.relevance import Flat, Gamma, ZBox
 from conjoin.audit.methods import Context, Method, schema_of
 from conjoin.audit.parameters import Record, Tables, choices, parameters_of
 from conjoin.audit.readers import AnyOf, Baselines, Many, OneOf, Reader, Regions, Scalar, Threats
@@ -40,6 +42,12 @@ NEEDED: Mapping[str, dict[str, Any]] = {
     "WorstOf": {"attacks": ["fgsm", "PGD"]},
     "BestOf": {"certifiers": ["Interval"]},
     "Influence": {"distribution": "Point"},
+    "conductance": {"cuts": "input"},
+    "internal_influence": {"cuts": "input"},
+    "layer_integrated_gradients": {"cut": "input"},
+    "Mixture": {"parts": ["Point"]},
+    "Units": {"units": [0]},
+    "Threshold": {"threshold": 0.5},
     "Constant": {"value": 0.5},
 }
 
@@ -58,6 +66,8 @@ def another(reader: Reader, than: Any) -> Any:
         case Tables() as tables:
             spare = [_sayable(tables, name) for name in tables.choices()]
             spare = [one for one in spare if one is not None]
+        case Record(kind) if kind is Composite:
+            spare = [reader.read(Composite(Flat(), Gamma(0.5), ZBox(-1.0, 2.0)))]
         case Record(kind):
             spare = [reader.read(Slice(Cut("a.b", Side.IN)) if kind is Slice else Cut("a.b"))]
         case Baselines(named):
@@ -112,7 +122,8 @@ def test_each_kind_of_method_is_read_off_its_package() -> None:
     offered = {kind: set(choices(kind)) for kind in KINDS}
     assert offered[Attack] == set(attacks.__all__) - {"universal"}
     assert offered[Certifier] == set(certification.__all__) - {"Constants", "certified_radius"}
-    assert offered[Attributor] == set(attribution.__all__) - {"explained"}
+    # A background is data, which a plan has no words for.
+    assert offered[Attributor] == set(attribution.__all__) - {"explained", "expected_gradients"}
     assert offered[Metric] == set(metrics.__all__) - {"mean_corruption_error"}
 
 
@@ -181,6 +192,7 @@ def test_all_is_written_and_only_what_differs_is_shown() -> None:
         "name": "smoothgrad",
         "scale": 0.15,
         "draws": 4,
+        "relative": True,
         "quantity": "logit",
         "where": "input",
     }

@@ -20,6 +20,7 @@ from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
 from conjoin.errors import CutError
 from conjoin.models import between
 from conjoin.models.graph import UntraceableError
+from conjoin.models.places import cuts
 from conjoin.models.torch import TorchModel
 from conjoin.nn.initialise import initialise
 
@@ -337,3 +338,22 @@ def test_biases_make_the_residual_network_generic() -> None:
     net = nn.Linear(3, 2)
     biased(net, 1)
     assert float(net.bias.detach().abs().min()) > 0
+
+
+def test_cuts_are_found_by_name_pattern_and_module() -> None:
+    model = residual()
+    stem = model.module.stem
+    assert cuts(model, "stem", "block.*", stem, Cut("head", Side.IN)) == (
+        Cut("stem"),
+        Cut("block.0"),
+        Cut("block.1"),
+        Cut("head", Side.IN),
+    )
+    assert cuts(model.module, "*") == tuple(map(Cut, model.cuts()))
+    for strange, words in (
+        ("stam", "no module 'stam'"),
+        ("x*", "no module matches"),
+        (nn.ReLU(), "no part"),
+    ):
+        with pytest.raises(CutError, match=words):
+            cuts(model, strange)

@@ -69,7 +69,8 @@ def people() -> Dataset:
 
 def explained(data: Dataset) -> Attribution:
     values = numbers(*data.x.shape, purpose="values") - 0.4
-    return Attribution(story("attribute"), values, data.y, torch.zeros(len(data)))
+    zeros = torch.zeros(len(data))
+    return Attribution(story("attribute"), {"input": values}, data.y, zeros, zeros)
 
 
 def attacked(data: Dataset, size: float = 0.05) -> AttackResult:
@@ -140,7 +141,7 @@ def test_the_comparison_sees_what_is_drawn() -> None:
     """Another input, another map, another scale: each is further away than the tolerance."""
     data, maps = images(), explained(images())
     pairs = [
-        (plots.maps(maps, data), plots.maps(replace(maps, values=-maps.values), data)),
+        (plots.maps(maps, data), plots.maps(replace(maps, layers={"input": -maps.values}), data)),
         (plots.maps(maps, data), plots.maps(maps, replace(data, x=1 - data.x))),
         (plots.maps(maps, data), plots.maps(maps, data, bounds=(-1.0, 2.0))),
         (plots.attacked(attacked(data), data), plots.attacked(attacked(data, -0.05), data)),
@@ -267,7 +268,9 @@ def test_show_picks_by_what_it_is_given(result: Result, data: Dataset | None, ki
         (lambda: plots.bars(explained(people()), people(), example=3), "no example 3; there are 3"),
         (lambda: plots.show("result"), "expected a result of a driver, .*got a str"),
         (
-            lambda: plots.bars(replace(explained(people()), values=numbers(3, 7)), people()),
+            lambda: plots.bars(
+                replace(explained(people()), layers={"input": numbers(3, 7)}), people()
+            ),
             "none of the table's 4 columns",
         ),
     ],

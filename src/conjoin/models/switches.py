@@ -1,0 +1,155 @@
+"""On which pieces of a piecewise linear network do the rows of a pass lie?
+
+While :class:`Switches` is entered, every operation with kinks is looked at: on which side of each kink
+an element lies (ReLU, leaky ReLU, clamp, ...), or which entry is the largest (max pooling, maxima).
+Neighbouring blocks of rows are compared, and the share of elements that differ is added up over the
+operations. Forward passes alone; smooth activations have no pieces and add nothing. It sees what goes
+through the functions of ``torch``. Where none of them had pieces the network is smooth.
+
+It tells where a path crosses the pieces of a network, *not* how much the gradient changes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from conjoin.models.call import name_of
+
+Named = dict[str, Any]
+
+
+class Switches(TorchFunctionMode):
+    """The mode; see the module.
+
+    Args:
+        rows: Of the batch; it may be padded with more.
+        blocks: The whole batches among them.
+    """
+
+    def __init__(self, rows: int, blocks: int) -> None:
+        super().__init__()
+        self.rows, self.blocks = rows, blocks
+        self.total: Tensor | None = None
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Look, then do one operation."""
+        named = dict(kwargs or {})
+        look = _LOOKS.get(name_of(func))
+        if look is not None:
+            names, seen = look
+            bound = {**dict(zip(names.split(), args, strict=False)), **named}
+            first = bound.get("input")
+            if isinstance(first, Tensor) and first.ndim and len(first) >= self.rows:
+                for pieces in seen(bound):
+                    self._compare(pieces)
+        return func(*args, **named)
+
+    def _compare(self, pieces: Tensor) -> None:
+        """Add the share of elements in which neighbouring blocks differ."""
+        blocks = pieces[: self.rows].reshape(self.blocks, self.rows // self.blocks, -1)
+        share = (blocks[1:] != blocks[:-1]).count_nonzero(2).double() / max(1, blocks.shape[2])
+        self.total = share if self.total is None else self.total + share
+
+    def shares(self, device: torch.device) -> Tensor:
+        """Return the sums, ``(blocks - 1, batch)``; NaN if nothing had pieces."""
+        shape = self.blocks - 1, self.rows // self.blocks
+        nothing = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
+        return nothing if self.total is None else self.total
+
+
+def _sides(*kinks: float) -> Callable[[Named], list[Tensor]]:
+    return lambda bound: [bound["input"] > kink for kink in kinks]
+
+
+def _between(low: str, high: str, least: float | None, most: float | None) -> Any:
+    """Look at the sides of two bounds that are arguments."""
+
+    def seen(bound: Named) -> list[Tensor]:
+        ends = bound.get(low, least), bound.get(high, most)
+        return [bound["input"] > end for end in ends if isinstance(end, int | float)]
+
+    return seen
+
+
+def _shrunk(bound: Named) -> list[Tensor]:
+    width = bound.get("lambd", 0.5)
+    return [bound["input"] > width, bound["input"] > -width]
+
+
+def _larger(bound: Named) -> list[Tensor]:
+    z, other = bound["input"], bound.get("other", bound.get("dim"))
+    if isinstance(other, Tensor):
+        return [z > other]
+    return [z.argmax(other)] if isinstance(other, int) and other % z.ndim else []
+
+
+def _smaller(bound: Named) -> list[Tensor]:
+    z, other = bound["input"], bound.get("other", bound.get("dim"))
+    if isinstance(other, Tensor):
+        return [z > other]
+    return [z.argmin(other)] if isinstance(other, int) and other % z.ndim else []
+
+
+def _pooled(pool: Callable[..., tuple[Tensor, Tensor]], names: str) -> Any:
+    def seen(bound: Named) -> list[Tensor]:
+        known = {name: bound[name] for name in names.split() if name in bound}
+        return [pool(bound["input"].detach(), **known)[1]]
+
+    return seen
+
+
+_WINDOWS = "kernel_size stride padding dilation ceil_mode"
+_LOOKS: dict[str, tuple[str, Callable[[Named], list[Tensor]]]] = {
+    **{
+        name: ("input", _sides(0.0))
+        for name in (
+            "relu",
+            "leaky_relu",
+            "prelu",
+            "rrelu",
+            "abs",
+            "absolute",
+            "elu",
+            "celu",
+            "selu",
+        )
+    },
+    "relu6": ("input", _sides(0.0, 6.0)),
+    "hardsigmoid": ("input", _sides(-3.0, 3.0)),
+    "hardswish": ("input", _sides(-3.0, 3.0)),
+    "hardtanh": ("input min_val max_val", _between("min_val", "max_val", -1.0, 1.0)),
+    "softshrink": ("input lambd", _shrunk),
+    **{name: ("input min max", _between("min", "max", None, None)) for name in ("clamp", "clip")},
+    "clamp_min": ("input min", _between("min", "max", None, None)),
+    "clamp_max": ("input max", _between("min", "max", None, None)),
+    **{name: ("input other", _larger) for name in ("maximum", "fmax", "max", "amax")},
+    **{name: ("input other", _smaller) for name in ("minimum", "fmin", "min", "amin")},
+    **{
+        f"max_pool{axes}d": (
+            f"input {_WINDOWS}",
+            _pooled(getattr(functional, f"max_pool{axes}d_with_indices"), _WINDOWS),
+        )
+        for axes in (1, 2, 3)
+    },
+    **{
+        f"adaptive_max_pool{axes}d": (
+            "input output_size",
+            _pooled(getattr(functional, f"adaptive_max_pool{axes}d_with_indices"), "output_size"),
+        )
+        for axes in (1, 2, 3)
+    },
+}
+
+__all__ = ["Switches"]
