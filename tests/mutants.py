@@ -76,6 +76,9 @@ UNSEEN = "tests/property/test_unseen.py"
 ENSEMBLE = "tests/reference/test_ensemble.py"
 SMOOTHED = "tests/unit/models/test_smoothed.py"
 PLANE = "tests/property/test_hyperplane.py"
+PERTURBATION = "tests/reference/test_perturbation.py"
+SCORES = "tests/reference/test_scores.py"
+AXIOMS = "tests/unit/test_axioms.py"
 DIAGNOSIS = "tests/unit/attacks/test_diagnosis.py"
 BACKWARDS = "tests/reference/test_propagation.py"
 RELEVANCE = "tests/reference/test_relevance.py"
@@ -1223,7 +1226,7 @@ METHODS = (
     ),
     Mutant(
         "the bisection takes points that are not fooled",
-        "attacks/nearest.py",
+        "core/boundary.py",
         "near, far = torch.where(still, near, middle), torch.where(still, middle, far)",
         "near, far = torch.where(still, middle, near), torch.where(still, far, middle)",
         (f"{ATTACKS}::test_closest_finds_the_exact_distance_of_a_linear_model",),
@@ -2742,6 +2745,309 @@ EVALUATIONS = (
     ),
 )
 
+PERTURBATION_METHODS = (
+    Mutant(
+        "occlusion adds falls instead of averaging them",
+        "attribution/occlusion.py",
+        "return over_channels(total / cover, x)",
+        "return over_channels(total, x)",
+        (f"{PERTURBATION}::test_occlusion_is_its_definition",),
+    ),
+    Mutant(
+        "occlusion takes rises for falls",
+        "attribution/occlusion.py",
+        "falls = clean - asked(",
+        "falls = -clean + asked(",
+        (f"{PERTURBATION}::test_on_a_linear_model_a_column_has_its_weight_times_its_displacement",),
+    ),
+    Mutant(
+        "occlusion ignores its baseline",
+        "attribution/occlusion.py",
+        "inputs = torch.where(over_channels(hidden, x)[:, None], blank, x)",
+        "inputs = torch.where(over_channels(hidden, x)[:, None], 0 * blank, x)",
+        (f"{PERTURBATION}::test_on_a_linear_model_a_column_has_its_weight_times_its_displacement",),
+    ),
+    Mutant(
+        "occlusion leaves out what a whole stride does not reach",
+        "attribution/occlusion.py",
+        "math.ceil((side - size) / step)",
+        "math.floor((side - size) / step)",
+        (f"{PERTURBATION}::test_occlusion_is_its_definition",),
+    ),
+    Mutant(
+        "a group's fall is not shared among its elements",
+        "attribution/ablation.py",
+        "return (shares / size)[:, ids.flatten()]",
+        "return (shares / 1)[:, ids.flatten()]",
+        (f"{PERTURBATION}::test_a_group_has_one_fall_spread_over_its_elements",),
+    ),
+    Mutant(
+        "ablation hides all but the group",
+        "attribution/ablation.py",
+        "hidden = ids == numbers",
+        "hidden = ids != numbers",
+        (f"{PERTURBATION}::test_a_group_has_one_fall_spread_over_its_elements",),
+    ),
+    Mutant(
+        "RISE does not divide by what is visible",
+        "attribution/rise.py",
+        "mean = total / (self.visible * self.masks)",
+        "mean = total / self.masks",
+        (f"{PERTURBATION}::test_rise_is_its_equation_on_its_own_masks",),
+    ),
+    Mutant(
+        "RISE weighs by what is hidden",
+        "attribution/rise.py",
+        "share = value.reshape(-1, *[1] * len(sides)) * mask",
+        "share = value.reshape(-1, *[1] * len(sides)) * (1 - mask)",
+        (f"{PERTURBATION}::test_rise_estimates_the_mean_while_a_column_is_visible",),
+    ),
+    Mutant(
+        "the masks of RISE are not shifted",
+        "attribution/rise.py",
+        "first = (moves[:, axis] * cell).long()",
+        "first = (moves[:, axis] * 0).long()",
+        (
+            f"{PERTURBATION}::test_the_masks_of_rise_show_a_share_and_are_shifted_linear_enlargements",
+        ),
+    ),
+    Mutant(
+        "the masks of RISE are not smooth",
+        "attribution/rise.py",
+        "mode=LINEAR[len(sides)], align_corners=False",
+        'mode="nearest"',
+        (
+            f"{PERTURBATION}::test_the_masks_of_rise_show_a_share_and_are_shifted_linear_enlargements",
+        ),
+    ),
+    Mutant(
+        "a Shapley kernel of equal weights",
+        "attribution/shapley.py",
+        "    return (players - 1) / (size * (players - size))",
+        "    return float(math.comb(players, size))",
+        (f"{PERTURBATION}::test_shapley_values_of_few_players_are_exact",),
+    ),
+    Mutant(
+        "a Shapley kernel that forgets how many coalitions a size has",
+        "attribution/shapley.py",
+        "weights += [each / count] * (sides * count)",
+        "weights += [each] * (sides * count)",
+        (f"{PERTURBATION}::test_shapley_values_of_few_players_are_exact",),
+    ),
+    Mutant(
+        "Shapley values do not sum to the change",
+        "attribution/shapley.py",
+        "return free - level * excess / level.sum(1, keepdim=True)",
+        "return free",
+        (f"{PERTURBATION}::test_many_players_are_estimated_without_bias_and_always_complete",),
+    ),
+    Mutant(
+        "drawn coalitions weigh twice",
+        "attribution/shapley.py",
+        "share = (left.sum() / (2 * pairs))",
+        "share = (left.sum() / pairs)",
+        (f"{PERTURBATION}::test_coalitions_come_in_pairs_and_weigh_what_their_sizes_weigh",),
+    ),
+    Mutant(
+        "coalitions are drawn of equal sizes",
+        "attribution/shapley.py",
+        "edges = (left.cumsum(0) / left.sum())[:-1]",
+        "edges = (torch.ones_like(left).cumsum(0) / len(left))[:-1]",
+        (f"{PERTURBATION}::test_coalitions_come_in_pairs_and_weigh_what_their_sizes_weigh",),
+    ),
+    Mutant(
+        "the least relevant first is the most relevant first",
+        "metrics/ordering.py",
+        "descending=self is not Order.LERF",
+        "descending=True",
+        (
+            f"{SCORES}::test_the_least_relevant_first_is_the_reverse_and_a_random_order_lies_between",
+        ),
+    ),
+    Mutant(
+        "imputed corners weigh as much as sides",
+        "metrics/road.py",
+        "BESIDE, ACROSS = 1 / 6, 1 / 12",
+        "BESIDE, ACROSS = 1 / 8, 1 / 8",
+        (f"{SCORES}::test_imputation_solves_its_equations",),
+    ),
+    Mutant(
+        "imputation takes what is removed for black",
+        "metrics/road.py",
+        "return torch.where(gone, degree * u - _neighbours(u), 0.0)",
+        "return torch.where(gone, u, 0.0)",
+        (f"{SCORES}::test_imputation_solves_its_equations",),
+    ),
+    Mutant(
+        "imputation counts neighbours beyond the edge",
+        "metrics/road.py",
+        "degree * u - _neighbours(u)",
+        "u - _neighbours(u)",
+        (f"{SCORES}::test_imputation_solves_its_equations",),
+    ),
+    Mutant(
+        "ROAD adds noise everywhere",
+        "metrics/road.py",
+        "return torch.where(touched, filled + self.noise * drawn.reshape(filled.shape), filled)",
+        "return filled + self.noise * drawn.reshape(filled.shape)",
+        (f"{SCORES}::test_the_noise_of_road_is_on_what_was_imputed_alone",),
+    ),
+    Mutant(
+        "infidelity of the opposite change",
+        "metrics/infidelity.py",
+        "x - change))",
+        "x + change))",
+        (f"{SCORES}::test_infidelity_is_its_definition",),
+    ),
+    Mutant(
+        "infidelity takes shares for slopes",
+        "metrics/infidelity.py",
+        "slopes = _per_unit(values, x - blank) if self.shares else values",
+        "slopes = values",
+        (f"{SCORES}::test_the_weights_of_a_linear_model_predict_everything",),
+    ),
+    Mutant(
+        "infidelity without the square",
+        "metrics/infidelity.py",
+        "return mean_of((u - v).square())",
+        "return mean_of((u - v).abs())",
+        (f"{SCORES}::test_the_weights_of_a_linear_model_predict_everything",),
+    ),
+    Mutant(
+        "sensitivity-n of covariances",
+        "metrics/sensitivity_n.py",
+        "mean_of(left * right) / length.clamp(min=1e-300)",
+        "mean_of(left * right)",
+        (f"{SCORES}::test_sensitivity_n_is_a_correlation_over_subsets",),
+    ),
+    Mutant(
+        "sensitivity-n ignores its baseline",
+        "metrics/sensitivity_n.py",
+        "torch.where(over_input(taken, x), blank, x)",
+        "torch.where(over_input(taken, x), 0 * blank, x)",
+        (f"{SCORES}::test_sensitivity_n_is_a_correlation_over_subsets",),
+    ),
+    Mutant(
+        "max-sensitivity is not relative",
+        "metrics/stability.py",
+        "most = torch.maximum(most, length(other - values) / size)",
+        "most = torch.maximum(most, length(other - values))",
+        (f"{SCORES}::test_the_gradient_of_squares_moves_twice_as_fast_as_its_input",),
+    ),
+    Mutant(
+        "the Lipschitz estimate ignores how far the input moved",
+        "metrics/stability.py",
+        "length(other - values) / away.clamp(min=1e-300)",
+        "length(other - values)",
+        (f"{SCORES}::test_the_gradient_of_squares_moves_twice_as_fast_as_its_input",),
+    ),
+    Mutant(
+        "every draw of a stability is the same",
+        "metrics/stability.py",
+        "threat.sample(batch.x, rng.fold(draw))",
+        "threat.sample(batch.x, rng.fold(0))",
+        (f"{SCORES}::test_the_gradient_of_squares_moves_twice_as_fast_as_its_input",),
+    ),
+    Mutant(
+        "relative stability counts draws that change the class",
+        "metrics/relative.py",
+        "kept = torch.where(same, torch.maximum(kept, found), kept)",
+        "kept = torch.maximum(kept, found)",
+        (f"{SCORES}::test_draws_that_change_the_class_are_left_out_if_others_are_left",),
+    ),
+    Mutant(
+        "relative stability of absolute changes",
+        "metrics/relative.py",
+        "return (was - now) / torch.maximum(size, floor)",
+        "return was - now",
+        (f"{SCORES}::test_the_gradient_of_squares_moves_twice_as_fast_as_its_input",),
+    ),
+    Mutant(
+        "only the top layer is drawn anew",
+        "models/redrawn.py",
+        "chosen[:1] if only else chosen",
+        "chosen[-1:]",
+        (f"{SCORES}::test_layers_are_drawn_from_the_top_with_the_spread_they_have",),
+    ),
+    Mutant(
+        "weights are drawn with deviation 1",
+        "models/redrawn.py",
+        "old.mean() + old.std(correction=0) * drawn",
+        "old.mean() + drawn",
+        (f"{SCORES}::test_layers_are_drawn_from_the_top_with_the_spread_they_have",),
+    ),
+    Mutant(
+        "the model itself is drawn anew",
+        "models/redrawn.py",
+        "module = copy.deepcopy(network.module)",
+        "module = network.module",
+        (f"{SCORES}::test_layers_are_drawn_from_the_top_with_the_spread_they_have",),
+    ),
+    Mutant(
+        "another class may be the same",
+        "metrics/sanity.py",
+        "(batch.aim + 1 + (drawn * (classes - 1)).long())",
+        "(batch.aim + (drawn * (classes - 1)).long())",
+        (f"{SCORES}::test_another_class_is_any_other",),
+    ),
+    Mutant(
+        "sparseness of signed values",
+        "metrics/complexity.py",
+        "return by_feature(values).abs().double()",
+        "return by_feature(values).double()",
+        (f"{SCORES}::test_complexities_by_hand",),
+    ),
+    Mutant(
+        "a Gini index off by one place",
+        "metrics/complexity.py",
+        "((2 * place - count - 1) * ordered)",
+        "((2 * place - count) * ordered)",
+        (f"{SCORES}::test_complexities_by_hand",),
+    ),
+    Mutant(
+        "ties at the edge of the top are all taken",
+        "metrics/localisation.py",
+        "room = (count - above.sum(1)) / tied.sum(1)",
+        "room = (count - above.sum(1)).clamp(max=1)",
+        (f"{SCORES}::test_the_top_features_in_a_region_by_hand",),
+    ),
+    Mutant(
+        "the pointing game looks at magnitudes",
+        "metrics/localisation.py",
+        "return top_inside(by_feature(values), inside, torch.ones_like(inside.sum(1)))",
+        "return top_inside(by_feature(values).abs(), inside, torch.ones_like(inside.sum(1)))",
+        (f"{SCORES}::test_the_top_features_in_a_region_by_hand",),
+    ),
+    Mutant(
+        "a network said not to read a column does",
+        "testing/known.py",
+        "torch.cat([outer, share, -share])",
+        "torch.cat([outer, share, share])",
+        (f"{AXIOMS}::test_the_networks_are_as_they_say",),
+    ),
+    Mutant(
+        "sensitivity is always held",
+        "testing/axiomatic.py",
+        "held &= bool(",
+        "held |= bool(",
+        (f"{AXIOMS}::test_what_the_methods_hold",),
+    ),
+    Mutant(
+        "completeness against the opposite change",
+        "testing/axiomatic.py",
+        "change = asked_of(method, model, part) - asked_of(method, model, part.at(start))",
+        "change = asked_of(method, model, part.at(start)) - asked_of(method, model, part)",
+        (f"{AXIOMS}::test_what_the_methods_hold",),
+    ),
+    Mutant(
+        "an axiom is held whatever comes",
+        "testing/copies.py",
+        "ROOM = 1e-4",
+        "ROOM = 10.0",
+        (f"{AXIOMS}::test_what_is_wrong_is_found",),
+    ),
+)
+
 PROPAGATION = (
     Mutant(
         "DeepLIFT's displacement is turned round",
@@ -2781,8 +3087,8 @@ PROPAGATION = (
     Mutant(
         "DeepLIFT's promise forgets the baseline",
         "attribution/deeplift.py",
-        "Path(self.baseline).ends",
-        "Path().ends",
+        "{INPUT: self.baseline(model, batch)}, {INPUT: batch.x}",
+        "{INPUT: zeros(model, batch)}, {INPUT: batch.x}",
         (BACKWARDS,),
     ),
     Mutant(
@@ -3140,6 +3446,7 @@ MUTANTS = (
     *CERTIFICATION,
     *SEMANTIC_METHODS,
     *EVALUATIONS,
+    *PERTURBATION_METHODS,
     *PROPAGATION,
 )
 

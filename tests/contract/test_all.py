@@ -59,7 +59,7 @@ def test_attributions(make: object) -> None:
 
 @pytest.mark.parametrize("make", methods(metrics))
 def test_metrics(make: object) -> None:
-    by = attribution.integrated_gradients()
+    by = attribution.integrated_gradients(nodes=5)
     testing.check_metric(make(), by)  # type: ignore[operator]
 
 

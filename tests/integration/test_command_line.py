@@ -128,6 +128,20 @@ def test_a_table_is_audited_in_units_of_its_columns(conjoin: Command, tmp_path: 
     assert (tmp_path / "run" / "report.html").read_text() == page
 
 
+def test_axioms_shows_a_table(conjoin: Command) -> None:
+    done = conjoin("axioms", "saliency", "kernel_shap", "integrated_gradients?where='0'")
+    assert done.code == 0
+    lines = [line.replace("│", " ").split() for line in done.out.splitlines()]
+    assert ["kernel_shap", *["yes"] * 6] in lines
+    assert next(line for line in lines if "saliency" in line)[1:3] == ["yes", "yes"]
+    reason = "it explains an activation; these axioms are about the input"
+    assert done.out.count(reason) == 1 and f"dummy, symmetry): {reason}" in done.out
+    own = conjoin("axioms", "saliency", "-m", "plain", "--data", "fashion_mnist", "--limit", "3")
+    assert own.code == 0 and "sensitivity" in own.out and "dummy" not in own.out
+    for words in (("axioms", "salency"), ("axioms", "saliency", "--data", "fashion_mnist")):
+        assert conjoin(*words).code == 2
+
+
 def test_schema_prints_a_json_schema(conjoin: Command) -> None:
     done = conjoin("schema")
     schema = json.loads(done.out)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import examples, linear, numbers, residual, sequential
+from conftest import Residual, biased, examples, linear, numbers, residual, sequential
 from torch import Tensor, nn
 
 from conjoin.attacks import FAB, FMN, PGD, DeepFool, OntoBoundary, nearest_boundary
@@ -18,13 +18,14 @@ from conjoin.attribution import (
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.boundary import Boundary, crossing
 from conjoin.core.dataset import Dataset
-from conjoin.core.gradient import value_and_gradient
 from conjoin.core.distribution import Panels, Trapezoid
+from conjoin.core.gradient import value_and_gradient
 from conjoin.core.quantity import Contrast, logit, margin, predicted
 from conjoin.core.run import attack, attribute, batch_of, predict
 from conjoin.core.slice import Cut, Slice
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
+from conjoin.nn.initialise import initialise
 
 DOUBLE = torch.float64
 OPEN = (-torch.inf, torch.inf)
@@ -136,7 +137,10 @@ def test_what_it_cannot_measure_is_refused() -> None:
 
 
 def test_rounds_only_bring_it_nearer() -> None:
-    model, data = residual(), examples(8)
+    module = Residual(nn.Tanh)
+    initialise(module, 0)
+    biased(module, 0)
+    model, data = TorchModel(module), examples(8)
     batch = batch_of(data, slice(0, 8), model.device, 0)
     batch = type(batch)(batch.x, predict(model, data).argmax(1), batch.rng)
     free = L2(torch.inf, OPEN)

@@ -1,5 +1,6 @@
 """Attributions: what a quantity is owed to."""
 
+from conjoin.attribution.ablation import feature_ablation
 from conjoin.attribution.backpropagation import deconvnet, guided_backpropagation
 from conjoin.attribution.boundary import boundary_integrated_gradients, boundary_saliency
 from conjoin.attribution.deeplift import deeplift
@@ -21,6 +22,9 @@ from conjoin.attribution.gradient import (
 )
 from conjoin.attribution.influence import Influence
 from conjoin.attribution.lrp import lrp
+from conjoin.attribution.occlusion import occlusion
+from conjoin.attribution.rise import rise
+from conjoin.attribution.shapley import kernel_shap
 
 __all__ = [
     "Influence",
@@ -31,14 +35,18 @@ __all__ = [
     "deeplift",
     "expected_gradients",
     "explained",
+    "feature_ablation",
     "gradcam",
     "gradient_times_input",
     "guided_backpropagation",
     "guided_gradcam",
     "integrated_gradients",
     "internal_influence",
+    "kernel_shap",
     "layer_integrated_gradients",
     "lrp",
+    "occlusion",
+    "rise",
     "saliency",
     "smoothed_integrated_gradients",
     "smoothgrad",

@@ -106,6 +106,21 @@ def bind(
         ) from cause
 
 
+def arguments(text: str, error: type[PlanError]) -> dict[str, Any]:
+    """Read the arguments behind the question mark of ``text``, each as TOML reads it, or as text.
+
+    Raises:
+        PlanError: As ``error`` says: if one is no ``name=value``, or is given twice.
+    """
+    given: dict[str, Any] = {}
+    for part in _split(text):
+        name, equals, value = (unquote(word) for word in part.partition("="))
+        if not equals or name in given:
+            raise error(f"{text}: expected name=value behind the question mark, once; got {part!r}")
+        given[name] = _toml(value)
+    return given
+
+
 def _split(text: str) -> list[str]:
     return [part for part in text.partition("?")[2].split("&") if part]
 
@@ -170,4 +185,4 @@ def _toml(text: str) -> Any:
         return text
 
 
-__all__ = ["bind", "call", "is_call", "title"]
+__all__ = ["arguments", "bind", "call", "is_call", "title"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast, get_ar
 from pydantic import GetCoreSchemaHandler, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import CoreSchema
 
+from conjoin.audit.calls import arguments
 from conjoin.audit.parameters import choices, parameters_of, reader_of
 from conjoin.audit.readers import Context, LaterError
 from conjoin.audit.reading import MisreadError
@@ -112,6 +113,19 @@ def context_of(plan: Plan, data: Dataset) -> Context:
     return Context(data, first, plan.bounds)
 
 
+def read_method(kind: type, text: str) -> Any:
+    """Make the method that a text names: ``name``, ``module:callable``, with ``?parameter=value``.
+
+    Raises:
+        PlanError: If there is none, or it takes no such parameters.
+    """
+    try:
+        said = Method.of(kind, text.partition("?")[0], **arguments(text, PlanError))
+    except MisreadError as error:
+        raise PlanError(": ".join([text, *error.path, str(error)])) from error
+    return said.build()
+
+
 def schema_of(kind: type) -> dict[str, Any]:
     """Describe methods of a kind for a JSON Schema: a name, or a table of one and its parameters."""
     known = choices(kind)
@@ -155,4 +169,4 @@ def _short(value: object) -> str:
     return str(value)
 
 
-__all__ = ["Context", "Method", "context_of", "schema_of"]
+__all__ = ["Context", "Method", "context_of", "read_method", "schema_of"]

@@ -338,6 +338,47 @@ def explain(
     _act("explain", out, batch_size, plan, model, data, threat, limit, seed)
 
 
+@app.command(
+    epilog="""\
+Examples:  conjoin axioms saliency integrated_gradients   |   conjoin axioms mymethods:fancy
+|   conjoin axioms 'rise?masks=200' -m plain --data fashion_mnist"""
+)
+def axioms(
+    method: Annotated[
+        list[str],
+        typer.Argument(
+            help="Methods that explain: as in a plan, or 'module:callable'; with "
+            "'?parameter=value' if need be."
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="On this model, those axioms that need no known answer."
+        ),
+    ] = None,
+    data: Data = None,
+    limit: Annotated[int, typer.Option(min=1, help="Examples for the model.")] = 10,
+    seed: Annotated[int, typer.Option(help="Draws the examples.")] = 0,
+) -> None:
+    """Say which axioms of attribution methods hold, and by how much they miss the others."""
+    from conjoin.cli.axioms import asked
+
+    if model is None and data is not None:
+        raise PlanError("--data are the examples for a model; give --model with it")
+    with working(lambda: "nothing is written") as _:
+        found = asked(method, model, data or DATA, limit, seed)
+    table = Table("method", *(row.name for row in found[0].rows))
+    for name, one in zip(method, found, strict=True):
+        table.add_row(name, *map(str, one.rows))
+    _console().print(table)
+    for name, one in zip(method, found, strict=True):
+        left = [row for row in one.rows if row.held is None]
+        for reason in dict.fromkeys(row.said for row in left):
+            axioms_left = ", ".join(row.name for row in left if row.said == reason)
+            _console().print(f"{name} ({axioms_left}): {reason}", markup=False, highlight=False)
+
+
 @app.command()
 def models() -> None:
     """List the models that ship with the package."""

@@ -108,7 +108,8 @@ def check_attributor(model: object, method: object) -> None:
         raise CapabilityError(
             f"{method!r} needs of a model {needed}; {type(model).__name__} {given}. Wrap a "
             "torch.nn.Module with conjoin.wrap, or explain by methods that need less, e.g. "
-            "integrated_gradients() for gradients; attacks apply to any differentiable callable"
+            "integrated_gradients() for gradients, occlusion() or kernel_shap() for outputs; attacks "
+            "apply to any differentiable callable"
         )
 
 

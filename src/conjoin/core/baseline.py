@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from conjoin.core.protocols import Batch, Sliceable
+from conjoin.core.protocols import Batch, Model, Sliceable
 from conjoin.errors import DataError, PlanError
 from conjoin.typing import Inputs
 
 Reference = Callable[[Sliceable, Batch], Tensor]
 
 
-def zeros(model: Sliceable, batch: Batch) -> Tensor:
+def zeros(model: Model, batch: Batch) -> Tensor:
     """Take the all-zero input as baseline."""
     return torch.zeros_like(batch.x)
 
@@ -35,7 +35,7 @@ class Constant:
 
     value: float
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return inputs filled with the value."""
         return torch.full_like(batch.x, self.value)
 
@@ -46,7 +46,7 @@ class Row:
 
     values: tuple[float, ...]
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return the row for each example.
 
         Raises:
@@ -64,7 +64,7 @@ class Row:
 class Mean:
     """Take each example's own mean as baseline: of each channel, where there are any."""
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return inputs filled with their means."""
         axes = tuple(range(2, batch.x.ndim)) or (1,)
         return batch.x.mean(axes, keepdim=True).expand_as(batch.x).contiguous()
@@ -84,7 +84,7 @@ class Blurred:
         if not 0 < self.width < math.inf:
             raise PlanError(f"the width of a blur must be > 0; got {self.width!r}")
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return the blurred inputs.
 
         Raises:
@@ -120,7 +120,7 @@ class Noise:
     high: float = 1.0
     draw: int = 0
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return the noise."""
         rng = batch.rng.fold("baseline").fold(self.draw)
         unit = rng.uniform(*batch.x.shape[1:], dtype=batch.x.dtype)
@@ -150,7 +150,7 @@ class Drawn:
         """Show the number of instances, not their elements."""
         return f"Drawn({len(self.inputs)} instances, draw {self.draw})"
 
-    def __call__(self, model: Sliceable, batch: Batch) -> Tensor:
+    def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return an instance for each example.
 
         Raises:

@@ -91,6 +91,10 @@ class Image:
 
     baseline: Reference = zeros
 
+    def __repr__(self) -> str:
+        """Show the baseline, the same in every process."""
+        return f"Image({name_of(self.baseline)})"
+
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...]) -> tuple[Tensor, ...]:
         """Return the activations at the cuts."""
         with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conjoin.core.naming import Better
 from conjoin.core.postcondition import promised_change
-from conjoin.core.protocols import Attributor, Batch, Sliceable
+from conjoin.core.protocols import Attributor, Batch, Model
 from conjoin.errors import CapabilityError
 
 
@@ -32,7 +32,7 @@ class CompletenessGap:
     better: ClassVar[Better] = Better.LOWER
 
     def __call__(
-        self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
+        self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
         """Return the relative gap, per example.
 

@@ -1,6 +1,11 @@
 """Localisation: how much of an explanation falls on a given region?
 
-Reference: kohlbrenner2020, section IV (relevance mass accuracy).
+Of the mass, of the top features, or of the largest one. It is *not* said whether the model looks at the
+region: a high score is right where it should, and a low one may be a true explanation of a model that
+looks elsewhere.
+
+Reference: kohlbrenner2020, section IV (relevance mass accuracy); arras2022 (relevance rank
+accuracy); zhang2018 (pointing game).
 """
 
 from __future__ import annotations
@@ -12,7 +17,9 @@ import torch
 from torch import Tensor
 
 from conjoin.core.naming import Better
-from conjoin.core.protocols import Attributor, Batch, Sliceable
+from conjoin.core.protocols import Attributor, Batch, Model
+from conjoin.errors import DataError
+from conjoin.metrics.ordering import by_feature
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,10 +42,101 @@ class MassInside:
         return f"MassInside({int(self.region[0].sum())} of {self.region[0].numel()} elements)"
 
     def __call__(
-        self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
+        self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
         """Return the share, per example."""
         magnitude = values.abs().flatten(1)
         inside = (magnitude * self.region.flatten(1).to(values.device)).sum(1)
         total = magnitude.sum(1)
         return torch.where(total > 0, inside / total.clamp(min=1e-30), 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankAccuracy:
+    """Share of the K largest values inside the region, K being its size: 0..1.
+
+    Values count with their sign, the channels of a pixel together; equal ones in equal parts.
+
+    Attributes:
+        region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
+            the data, ``(batch, *input)``, in one batch.
+    """
+
+    reference: ClassVar[str] = "arras2022"
+    title: ClassVar[str] = "rank accuracy in the region"
+    meaning: ClassVar[str] = "share of the top features inside the region, as many as it holds"
+    better: ClassVar[Better] = Better.NEITHER
+    region: Tensor
+
+    def __repr__(self) -> str:
+        """Show the region's size instead of its elements."""
+        return f"RankAccuracy({int(self.region[0].sum())} of {self.region[0].numel()} elements)"
+
+    def __call__(
+        self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
+    ) -> Tensor:
+        """Return the share, per example.
+
+        Raises:
+            DataError: If a region is empty, or does not fit.
+        """
+        inside = _features_in(self.region, values)
+        return top_inside(by_feature(values), inside, inside.sum(1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointingGame:
+    """Whether the largest value lies in the region: 1 or 0; equal ones count in equal parts.
+
+    Values count with their sign, the channels of a pixel together.
+
+    Attributes:
+        region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
+            the data, ``(batch, *input)``, in one batch.
+    """
+
+    reference: ClassVar[str] = "zhang2018"
+    title: ClassVar[str] = "pointing game"
+    meaning: ClassVar[str] = "whether the top feature lies in the region"
+    better: ClassVar[Better] = Better.NEITHER
+    region: Tensor
+
+    def __repr__(self) -> str:
+        """Show the region's size instead of its elements."""
+        return f"PointingGame({int(self.region[0].sum())} of {self.region[0].numel()} elements)"
+
+    def __call__(
+        self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
+    ) -> Tensor:
+        """Return 1 or 0, per example.
+
+        Raises:
+            DataError: If a region is empty, or does not fit.
+        """
+        inside = _features_in(self.region, values)
+        return top_inside(by_feature(values), inside, torch.ones_like(inside.sum(1)))
+
+
+def _features_in(region: Tensor, values: Tensor) -> Tensor:
+    """Return which features lie in the region, ``(batch, features)``: pixels with any channel in it."""
+    if region.shape[1:] != values.shape[1:] or len(region) not in {1, len(values)}:
+        raise DataError(
+            f"a region of shape {tuple(region.shape)} does not fit explanations of shape "
+            f"{tuple(values.shape)}; give one for all, (1, *input), or one each, and all in one batch: "
+            "Run(batch_size=len(data))"
+        )
+    whole = region.to(values.device).expand_as(values)
+    inside = (whole.any(1) if values.ndim == 4 else whole).flatten(1)
+    if not bool(inside.any(1).all()):
+        raise DataError("the region of an example is empty; expected one element in it at least")
+    return inside
+
+
+def top_inside(scores: Tensor, inside: Tensor, count: Tensor) -> Tensor:
+    """Return the share of each row's ``count`` largest that is inside; ties are split evenly."""
+    ordered = scores.sort(1, descending=True).values
+    least = ordered.gather(1, count[:, None] - 1)
+    above, tied = scores > least, scores == least
+    room = (count - above.sum(1)) / tied.sum(1)  # of each that is tied, how much is taken
+    found = (above & inside).sum(1) + room * (tied & inside).sum(1)
+    return (found / count).to(scores.dtype)

@@ -4,9 +4,11 @@
     check_attack(MyAttack())
 
 Each check raises :class:`ContractError` with what was expected and what came; the library's own
-methods are tested by the same functions.
+methods are tested by the same functions. :func:`axioms` is no contract: it tells which axioms of
+attribution a method holds, and by how much it misses the others.
 """
 
+from conjoin.testing.axiomatic import axioms
 from conjoin.testing.checks import (
     ContractError,
     check_attack,
@@ -23,9 +25,13 @@ from conjoin.testing.fixtures import (
     example_substitution,
     example_tokens,
 )
+from conjoin.testing.table import Axiom, Axioms
 
 __all__ = [
+    "Axiom",
+    "Axioms",
     "ContractError",
+    "axioms",
     "check_attack",
     "check_attributor",
     "check_certifier",

@@ -55,6 +55,18 @@ NOT_METHODS = frozenset(
         "universal",
     }
 )
+NEARBY = (  # scores that draw inputs in a small set
+    *("LocalLipschitz", "MaxSensitivity", "RankStability", "TopStability"),
+    *("RelativeInputStability", "RelativeOutputStability", "RelativeRepresentationStability"),
+)
+IN_A_REGION = ("MassInside", "PointingGame", "RankAccuracy")
+
+
+def _made(name: str, *parts: object) -> Make:
+    """Make a metric of parts, when it is asked for."""
+    return lambda: getattr(metrics, name)(*parts)
+
+
 MADE_WITH: Mapping[str, Make] = {
     "APGD": lambda: attacks.APGD(steps=6),
     "CarliniWagner": lambda: attacks.CarliniWagner(steps=20, searches=3),
@@ -73,12 +85,13 @@ MADE_WITH: Mapping[str, Make] = {
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Influence": attribution.saliency,
+    "kernel_shap": lambda: attribution.kernel_shap(coalitions=120),
+    "rise": lambda: attribution.rise(masks=60),
+    **{name: _made(name, Linf(0.05), 2) for name in NEARBY},
     "conductance": lambda: attribution.conductance(INPUT, nodes=5),
     "internal_influence": lambda: attribution.internal_influence(INPUT),
     "layer_integrated_gradients": lambda: attribution.layer_integrated_gradients(INPUT, nodes=5),
     "uniform_gradient": lambda: attribution.uniform_gradient(Linf(0.05), 4),
-    "RankStability": lambda: metrics.RankStability(Linf(0.05)),
-    "TopStability": lambda: metrics.TopStability(Linf(0.05)),
 }
 ON_TOKENS = frozenset({"Greedy", "HotFlip"})  # what has no meaning on images
 ON_RECTIFIERS = frozenset({"deconvnet", "guided_backpropagation", "guided_gradcam"})  # need a ReLU
@@ -136,7 +149,7 @@ def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
     diagonal = torch.eye(side, dtype=torch.bool)[None, None]
     made = {
         **MADE_WITH,
-        "MassInside": lambda: metrics.MassInside(diagonal),
+        **{name: _made(name, diagonal) for name in IN_A_REGION},
         "expected_gradients": lambda: attribution.expected_gradients(
             diagonal.float(), 3, Panels(3)
         ),
