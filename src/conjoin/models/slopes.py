@@ -20,11 +20,11 @@ Slope = Callable[[Tensor, Tensor], Tensor]
 
 
 def relu(a: Tensor, b: Tensor) -> Tensor:
-    """max(x, 0): without a branch, exact where both ends have one sign."""
+    """max(x, 0): the larger end over the distance, at most 1; exact where both ends have one sign."""
     tiny = torch.finfo(a.dtype).tiny
     if torch.is_grad_enabled():
-        return (a.relu() + b.relu()) / (a.abs() + b.abs() + tiny)
-    return a.relu().add_(b.relu()).div_(a.abs().add_(b.abs()).add_(tiny))
+        return (torch.maximum(a, b) / ((a - b).abs() + tiny)).clamp(0, 1)
+    return torch.maximum(a, b).div_((a - b).abs_().add_(tiny)).clamp_(0, 1)
 
 
 def clamp(low: float | None, high: float | None) -> Slope:

