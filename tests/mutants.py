@@ -82,6 +82,7 @@ AXIOMS = "tests/unit/test_axioms.py"
 DIAGNOSIS = "tests/unit/attacks/test_diagnosis.py"
 BACKWARDS = "tests/reference/test_propagation.py"
 RELEVANCE = "tests/reference/test_relevance.py"
+DOUBTED = "tests/unit/audit/test_doubted.py"
 
 
 @dataclass(frozen=True)
@@ -1148,9 +1149,9 @@ METHODS = (
     ),
     Mutant(
         "restarts forget the best",
-        "attacks/descent.py",
-        "            better = value < least[standing]\n",
-        "            better = torch.ones_like(value, dtype=torch.bool)\n",
+        "attacks/kept.py",
+        "        better = value < self.least[rows]\n",
+        "        better = torch.ones_like(value, dtype=torch.bool)\n",
         (f"{ATTACKS}::test_the_best_point_seen_is_what_comes_back",),
     ),
     Mutant(
@@ -1176,9 +1177,9 @@ METHODS = (
     ),
     Mutant(
         "a restart takes ties again",
-        "attacks/descent.py",
-        "standing = (least > quantity.goal).nonzero()[:, 0]",
-        "standing = (least >= quantity.goal).nonzero()[:, 0]",
+        "attacks/kept.py",
+        "return (self.least > goal).nonzero()[:, 0]",
+        "return (self.least >= goal).nonzero()[:, 0]",
         (f"{ATTACKS}::test_a_tie_is_a_success",),
     ),
     Mutant(
@@ -1241,8 +1242,8 @@ METHODS = (
     Mutant(
         "the last of several attacks counts",
         "attacks/worst_of.py",
-        "            better = value < least[standing]\n",
-        "            better = torch.ones_like(value, dtype=torch.bool)\n",
+        "kept.take(standing, value, found)",
+        "kept.least[standing], kept.best[standing] = value, found",
         (f"{ATTACKS}::test_attacks_in_turn_keep_the_worst",),
     ),
     Mutant(
@@ -2578,6 +2579,76 @@ STRONGER = (
         "torch.manual_seed(number)",
         "torch.manual_seed(0)",
         (DIAGNOSIS,),
+    ),
+    Mutant(
+        "red is as good as amber",
+        "audit/rules.py",
+        "return Ruling(Bearing.AGAINST, Verdict.TOO_FEW)\n        case Level.AMBER",
+        "return Ruling(Bearing.OPEN, Verdict.WITH_CARE)\n        case Level.AMBER",
+        (f"{DOUBTED}::test_red_is_no_evidence_and_amber_a_warning",),
+    ),
+    Mutant(
+        "the verdict is of another threat",
+        "audit/sections/robustness/__init__.py",
+        "u.told(told[u.threat].verdict, told[u.threat].reasons)",
+        "u.told(found.threats[0].verdict, found.threats[0].reasons)",
+        (f"{DOUBTED}::test_each_threat_has_its_own_verdict",),
+    ),
+    Mutant(
+        "what was broken again stands",
+        "audit/sections/diagnosis/record.py",
+        'reported & columns["stands"]',
+        "reported",
+        (f"{DOUBTED}::test_the_record_says_what_the_rows_say",),
+    ),
+    Mutant(
+        "a second attack may win where a certificate holds",
+        "audit/sections/diagnosis/__init__.py",
+        'audited["lower"] > 0',
+        'audited["lower"] > 1e9',
+        (f"{DOUBTED}::test_a_second_attack_that_wins_where_a_certificate_holds_stops_the_audit",),
+    ),
+    Mutant(
+        "a rival counts what had fallen before",
+        "audit/sections/diagnosis/task.py",
+        "(before & ~after)",
+        "(~after)",
+        (f"{DOUBTED}::test_what_stood_and_stands_no_more_is_told",),
+    ),
+    Mutant(
+        "a sample is cut into shards",
+        "audit/engine.py",
+        "return chapter.sample(self.plan) or self.plan.shard",
+        "return self.plan.shard",
+        (f"{DOUBTED}::test_the_sample_is_one_task_whatever_the_shards",),
+    ),
+    Mutant(
+        "a number is written without its verdict",
+        "audit/finding.py",
+        "return told if number.verdict is None else",
+        "return told if number.verdict is not None else",
+        (f"{DOUBTED}::test_a_number_is_written_with_its_verdict",),
+    ),
+    Mutant(
+        "what is passed over within is not heard outside",
+        "core/passed_over.py",
+        "outer.update(own)",
+        "pass",
+        (f"{DOUBTED}::test_who_listens_outside_hears_what_is_said_within",),
+    ),
+    Mutant(
+        "two aims are compared",
+        "audit/evaluation/paired.py",
+        "if bool(apart.any()):",
+        "if bool(apart.all()):",
+        (f"{DOUBTED}::test_two_evaluations_that_aim_elsewhere_are_not_compared",),
+    ),
+    Mutant(
+        "the indicators see other examples than what was found on them",
+        "audit/evaluation/diagnose.py",
+        "found=whole.rows(some)",
+        "found=whole.rows(some.flip(0))",
+        (f"{DOUBTED}::test_the_indicators_are_asked_about_the_evaluations_own_points",),
     ),
 )
 

@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "shown": 3,
     "scored": 5,
     "robustness": {"rounds": 1, "attack": PGD, "search": PGD},
+    "diagnosis": {"examples": 8, "again": PGD},
     "explain": {
         "methods": [
             {

@@ -63,7 +63,8 @@ def of(rows: list[dict[str, Any]], model: str, threat: str) -> list[dict[str, An
 
 
 def test_the_folder_holds_its_parts_and_nothing_else(finished: Path) -> None:
-    rows = {f"rows/{name}.parquet" for name in ("accuracy", "robustness", "region", "explain")}
+    sections = ("accuracy", "robustness", "diagnosis", "region", "explain")
+    rows = {f"rows/{name}.parquet" for name in sections}
     tensors = {
         f"tensors/{part}/{model}.safetensors"
         for part in ("robustness", "explain")

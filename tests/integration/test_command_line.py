@@ -171,6 +171,56 @@ def test_attack_writes_results_that_can_be_read_again(
     assert f"<= {shown:.0f} %" in done.out or f"<= {shown:.1f} %" in done.out
 
 
+def test_attack_keeps_a_record_and_says_whether_to_believe_it(
+    conjoin: Command, settings: Path, tmp_path: Path
+) -> None:
+    words = ["-m", "plain", "-t", "linf:0.03", "--limit", 12, "--record", tmp_path / "kept"]
+    done = conjoin("attack", "--plan", settings, *words, "--out", tmp_path / "one")
+    assert done.code == 0 and "% (not diagnosed)" in done.out and "passes a point" in done.out
+    record = files(tmp_path / "kept")
+    assert record and all(name.startswith("plain-linf-0.03/") for name in record)
+    entry = tmp_path / "entry.json"
+    more = ["--attack", "quick", "--diagnose", "--robustbench", entry]
+    done = conjoin("attack", "--plan", settings, *words, *more, "--out", tmp_path / "two")
+    assert done.code == 0 and "not diagnosed" not in done.out
+    assert record < files(tmp_path / "kept"), "the record only grows"
+    found = [
+        AttackResult.load(tmp_path / out / "attack-plain-linf-0.03.safetensors")
+        for out in ("one", "two")
+    ]
+    assert bool((found[1].success >= found[0].success).all())
+    assert f"% ({found[1].verdict})" in done.out and found[1].verdict != "not diagnosed"
+    assert all(reason in done.out for reason in found[1].provenance.reasons)
+    assert "PGD(steps=3" in done.out and "Homotopy(" in done.out  # what each of them took
+    said = json.loads(entry.read_text())
+    assert said["name"] == "plain" and found[1].verdict in said["footnote"]
+    standing = 100 * float((~found[1].success).double().mean())
+    assert said["autoattack_acc"] == f"{standing:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--robustbench", "e.json"], "give one of each"),
+        (["--attack", "standart"], "did you mean 'standard'"),
+    ],
+)
+def test_attack_refuses_what_cannot_be_done_before_any_work(
+    words: list[str], expected: str, conjoin: Command, tmp_path: Path
+) -> None:
+    done = conjoin("attack", *words)
+    assert done.code == 2 and expected in done.line
+    assert not list(tmp_path.iterdir())
+
+
+def test_attack_diagnoses_no_example_where_the_plan_says_so(
+    conjoin: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "none.toml").write_text("[diagnosis]\nexamples = 0\n")
+    done = conjoin("attack", "--plan", tmp_path / "none.toml", "--diagnose")
+    assert done.code == 2 and "diagnosis.examples = 0" in done.line
+
+
 def test_certify_writes_bounds_that_can_be_read_again(
     conjoin: Command, settings: Path, tmp_path: Path, ridge: Path
 ) -> None:

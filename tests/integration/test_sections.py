@@ -53,6 +53,7 @@ PLAN: dict[str, Any] = {
         },
         "search": PGD,
     },
+    "diagnosis": {"examples": 8, "again": PGD},
     "explain": {"methods": [PATH, "saliency"]},
 }
 
@@ -128,7 +129,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditResult, Path]:
 def test_the_present_chapters_are_sections(found: tuple[AuditResult, Path]) -> None:
     result, folder = found
     names = [section.name for section in SECTIONS]
-    assert names == ["accuracy", "robustness", "region", "explain"]
+    assert names == ["accuracy", "robustness", "diagnosis", "region", "explain"]
     assert list(result.run.sections) == names
     assert result.run.complete
     for name in names:
@@ -213,7 +214,8 @@ def test_scores_are_columns_by_method_and_leave_out_what_was_chosen_for_show(
         assert score["mean"]["value"] == pytest.approx(sum(own) / len(own), rel=1e-12)
 
 
-SMALL = {key: value for key, value in PLAN.items() if key not in ("robustness", "explain")}
+OTHERS = ("robustness", "diagnosis", "explain")
+SMALL = {key: value for key, value in PLAN.items() if key not in OTHERS}
 
 
 def test_a_new_section_is_one_short_file(tmp_path: Path) -> None:
@@ -303,7 +305,7 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     assert result.run.complete
     sections = result.run.sections
     assert set(sections["accuracy"].models) == set(sections["region"].models) == set(models)
-    for name in ("robustness", "explain"):
+    for name in ("robustness", "diagnosis", "explain"):
         assert set(sections[name].models) == {"open"}
         assert set(sections[name].lacks) == {"closed"}
         assert not sections[name].failed
@@ -311,7 +313,7 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     accuracy = sections["accuracy"].models
     assert accuracy["open"] == accuracy["closed"]
     page = (tmp_path / "report.html").read_text()
-    assert page.count('class="lacks"') == 2
+    assert page.count('class="lacks"') == 3
     standing = next(s for s in result.standings if s.model == "closed")
     assert standing.verdict != "trust within limits", "nothing was proved of it"
 
@@ -340,7 +342,7 @@ class Odd(nn.Module):
 
 def test_a_certifier_that_does_not_apply_is_said_and_the_rest_goes_on(tmp_path: Path) -> None:
     odd = TorchModel(nn.Sequential(*Bands(1).children(), Odd()))
-    plan = {key: value for key, value in PLAN.items() if key != "explain"}
+    plan = {key: value for key, value in PLAN.items() if key not in OTHERS[1:]}
     result = audit(
         {"odd": odd, "plain": bands()},
         pictures(),

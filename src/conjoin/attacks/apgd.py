@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.attacks.descent import LEAVING, Found, Steppable, descended, steppable
+from conjoin.attacks.kept import Kept
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.naming import name_of
 from conjoin.core.projection import column
@@ -68,10 +69,9 @@ class APGD:
         """
         threat = steppable(self, threat, batch.x)
         surrogate = descended(self.surrogate, quantity)
-        best = batch.x.clone()
-        least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
+        kept = Kept.at(batch.x)
         for restart in range(self.restarts):
-            standing = (least > quantity.goal).nonzero()[:, 0]
+            standing = kept.standing(quantity.goal)
             if len(standing) == 0:
                 break
             part, own = batch.rows(standing), threat.rows(standing)
@@ -80,9 +80,8 @@ class APGD:
             start = own.sample(part.x, rng) if drawn else part.x
             descent = Descent(model, model, surrogate, quantity, self.steps)
             value, z = descent(part, own, start)
-            better = value < least[standing]
-            least[standing[better]], best[standing[better]] = value[better], z[better]
-        return best
+            kept.take(standing, value, z)
+        return kept.best
 
 
 @dataclass(frozen=True, slots=True)

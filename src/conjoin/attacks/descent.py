@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from conjoin.attacks.kept import Kept
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Model
@@ -114,17 +115,15 @@ class PGD:
                 the model or its inputs have no gradient.
         """
         threat = steppable(self, threat, batch.x)
-        best = batch.x.clone()
-        least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
+        kept = Kept.at(batch.x)
         for restart in range(self.restarts):
-            standing = (least > quantity.goal).nonzero()[:, 0]
+            standing = kept.standing(quantity.goal)
             if len(standing) == 0:
                 break
             part = batch.rows(standing)
             value, z = self._descend(model, part, threat.rows(standing), quantity, restart)
-            better = value < least[standing]
-            least[standing[better]], best[standing[better]] = value[better], z[better]
-        return best
+            kept.take(standing, value, z)
+        return kept.best
 
     def _descend(
         self, model: Model, batch: Batch, threat: Steppable, quantity: Quantity, restart: int

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from conjoin.attacks.apgd import APGD
 from conjoin.attacks.fab import FAB
+from conjoin.attacks.fmn import FMN
 from conjoin.attacks.homotopy import Homotopy
 from conjoin.attacks.square import Square
 from conjoin.attacks.targets import EachTarget
@@ -72,6 +73,7 @@ def thorough() -> WorstOf:
             EachTarget(Homotopy(steps=30, surrogate=logit_ratio), targets=9),
             EachTarget(FAB(steps=100, surrogate=Contrast()), targets=9),
             FAB(steps=100, restarts=5),
+            FMN(),
             Square(queries=5000),
         )
     )

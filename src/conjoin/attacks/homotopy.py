@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from conjoin.attacks.apgd import Descent
 from conjoin.attacks.descent import descended, steppable
+from conjoin.attacks.kept import Kept
 from conjoin.core.gradient import need_floats
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Model
@@ -69,20 +69,18 @@ class Homotopy:
         threat = steppable(self, threat, batch.x)
         surrogate = descended(self.surrogate, quantity)
         start = threat.sample(batch.x, batch.rng.fold("start"))
-        best = batch.x.clone()
-        least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
+        kept = Kept.at(batch.x)
         guides: list[Model] = [smoothed(model, value) for value in self.sharpness]
         for guide in (*guides, model):
-            standing = (least > quantity.goal).nonzero()[:, 0]
+            standing = kept.standing(quantity.goal)
             if len(standing) == 0:
                 break
             descent = Descent(model, guide, surrogate, quantity, self.steps)
             part, own = batch.rows(standing), threat.rows(standing)
             value, z = descent(part, own, start[standing])
-            better = value < least[standing]
-            least[standing[better]], best[standing[better]] = value[better], z[better]
-            start = best
-        return best
+            kept.take(standing, value, z)
+            start = kept.best
+        return kept.best
 
 
 __all__ = ["Homotopy"]

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.attacks.kept import Kept
 from conjoin.core.arguments import check_method
 from conjoin.core.postcondition import check_candidates, outputs_of, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
@@ -62,10 +63,9 @@ class EachTarget:
         own = batch.aim[:, None]
         wrong = outputs.scatter(1, own, -torch.inf)
         order = wrong.topk(min(self.targets, outputs.shape[1] - 1), dim=1).indices
-        best = batch.x.clone()
-        least = margin(outputs, batch.aim).double()
+        kept = Kept(batch.x.clone(), margin(outputs, batch.aim).double())
         for number in range(order.shape[1]):
-            standing = (least > quantity.goal).nonzero()[:, 0]
+            standing = kept.standing(quantity.goal)
             if len(standing) == 0:
                 break
             part, set_ = batch.rows(standing), part_of(threat, standing)
@@ -74,9 +74,8 @@ class EachTarget:
             came = self.attack(model, headed.copied(), set_, misled)
             found = check_candidates(self.attack, came, part.x, set_)
             value = value_of(model, quantity, part.at(found)).double()
-            better = value < least[standing]
-            least[standing[better]], best[standing[better]] = value[better], found[better]
-        return best
+            kept.take(standing, value, found)
+        return kept.best
 
 
 @dataclass(frozen=True, slots=True)

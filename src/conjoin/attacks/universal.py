@@ -40,7 +40,7 @@ from conjoin.core.quantity import (
 )
 from conjoin.core.random import Streams
 from conjoin.core.result import Evidence, Result
-from conjoin.core.run import Run, _untouched, attack, batch_of, predict
+from conjoin.core.run import Run, attack, batch_of, predict, untouched
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.typing import Flags, PerExample
@@ -185,7 +185,7 @@ def _descended(
     def objective(outputs: Tensor, aim: Tensor) -> Tensor:
         return descent.surrogate(outputs, aim).clamp(min=-FLOOR)
 
-    with _untouched(model.model):
+    with untouched(model.model):
         for step, some in enumerate(_parts(data, seed, descent)):
             part, slopes = data.select(some), []
             for first in range(0, len(some), run.rows(data.x.shape)):

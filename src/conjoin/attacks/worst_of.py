@@ -2,8 +2,8 @@
 
 Losses fail in different ways: the cross-entropy saturates, the margin sees one competitor at a time.
 Each attack gets only what still stands, so the second costs little where the first succeeds. What
-does not apply to the model, the threat or the quantity is passed over, and the log says so; if none
-applies, that is an error.
+does not apply to the model, the threat or the quantity is passed over, and the provenance says so; if
+none applies, that is an error.
 
 Reference: croce2020, section 1 (a reported number must not depend on one attack).
 """
@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from conjoin.attacks.kept import Kept
 from conjoin.core.arguments import check_parts
+from conjoin.core.passed_over import pass_over
 from conjoin.core.postcondition import check_candidates, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Quantity
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 @cache
 def _tell(what: str) -> None:
     """Log something once, not for every batch."""
-    log.warning("%s", what)
+    log.warning("passed over: %s", what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,9 @@ class WorstOf:
             CapabilityError: If none of the attacks applies.
         """
         refused: list[CapabilityError] = []
-        best = batch.x.clone()
-        least = torch.full((len(best),), torch.inf, dtype=torch.float64, device=best.device)
+        kept = Kept.at(batch.x)
         for number, attack in enumerate(self.attacks):
-            standing = (least > quantity.goal).nonzero()[:, 0]
+            standing = kept.standing(quantity.goal)
             if len(standing) == 0:
                 break
             part = batch.rows(standing)
@@ -72,13 +72,12 @@ class WorstOf:
             try:
                 came = attack(model, part.copied(), own, quantity)
             except CapabilityError as error:
-                _tell(f"{attack!r} was passed over: {error}")
+                _tell(pass_over(attack, error))
                 refused.append(error)
                 continue
             found = check_candidates(attack, came, part.x, own)
             value = value_of(model, quantity, part.at(found)).double()
-            better = value < least[standing]
-            least[standing[better]], best[standing[better]] = value[better], found[better]
+            kept.take(standing, value, found)
         if len(refused) == len(self.attacks):
             raise refused[0]
-        return best
+        return kept.best

@@ -50,6 +50,11 @@ def explained(data: Dataset, chosen: Iterable[int], count: int, seed: int) -> li
     return [*first, *(i for i in sample if i not in first)]
 
 
+def sample(data: Dataset, purpose: str, count: int, seed: int) -> list[int]:
+    """Return the positions of a sample without replacement, in order."""
+    return sorted(_drawn(data, purpose, seed, count))
+
+
 def _drawn(data: Dataset, purpose: str, seed: int, count: int) -> list[int]:
     """Draw positions, without the chances of all of them at once."""
     least = _Least(count)
@@ -81,4 +86,4 @@ class _Least:
         self.rows = [all_[i] for i in order.tolist()]
 
 
-__all__ = ["CHOICES", "FIRST", "choose", "explained"]
+__all__ = ["CHOICES", "FIRST", "choose", "explained", "sample"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from conjoin.audit.store import Store
-from conjoin.audit.task import place, quoted, read, unquoted
+from conjoin.audit.task import place, quoted, read, unquoted, words
 from conjoin.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ class Columns:
                 f"{' and '.join(map(repr, names))} for {given} of {count} shards; it gave "
                 f"{', '.join(self.names()) or 'nothing'}"
             )
+
+    def words(self, name: str) -> list[str]:
+        """Return what the tasks said of each shard under a name; nothing for one that said nothing."""
+        count = self.shards.get(self.section, 0)
+        places = (place(self.section, self.model, self.key, number) for number in range(count))
+        told = (words(self.store, at) for at in places)
+        return [said[name] for said in told if name in said]
 
     def names(self) -> list[str]:
         """List what there is, as the first shard has it."""

@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from torch import Tensor
 
-from conjoin.audit.choice import FIRST, choose, explained
+from conjoin.audit.choice import FIRST, choose, explained, sample
 from conjoin.audit.columns import Columns
 from conjoin.audit.executor import Executor
 from conjoin.audit.plan import Plan
@@ -153,13 +153,20 @@ class Audit:
 
     def _rows(self, chapter: Chapter) -> Sequence[int]:
         """Return the positions that a section's tasks run over, in order."""
+        if (count := chapter.sample(self.plan)) is not None:
+            return sample(self.data, chapter.name, count, self.plan.seed)
         if chapter.over is Over.ALL:
             return range(len(self.data))
         return explained(self.data, self.chosen, self.plan.scored, self.plan.seed)
 
     def _shards(self, chapter: Chapter) -> Iterator[Shard]:
         shown = frozenset(self.chosen)
-        return sharded(self.data, self._rows(chapter), self.plan.shard, shown, self.run)
+        rows, size = self._rows(chapter), self._size(chapter)
+        return sharded(self.data, rows, size, shown, self.run)
+
+    def _size(self, chapter: Chapter) -> int:
+        """Return how many examples a task has; those of a sample are looked at together."""
+        return chapter.sample(self.plan) or self.plan.shard
 
     def _choose(self) -> None:
         if self.chosen or FIRST not in self.shards:
@@ -194,9 +201,14 @@ class Audit:
             for chapter in level:
                 for subject in self.subjects:
                     self._record(chapter, subject, found[chapter.name])
-        return {
-            chapter.name: Records(self.plan, self.data, self.chosen, found[chapter.name])
+        joined = {
+            chapter.name: {
+                m: chapter.joined(m, own, found) for m, own in found[chapter.name].items()
+            }
             for chapter in self.chapters
+        }
+        return {
+            name: Records(self.plan, self.data, self.chosen, own) for name, own in joined.items()
         }
 
     def _record(self, chapter: Chapter, subject: Subject, found: dict[str, object]) -> None:
@@ -226,7 +238,7 @@ class Audit:
         every = {}
         for chapter in self.chapters:
             told = [self.columns(chapter.name, subject.name) for subject in self.subjects]
-            shards = split(self._rows(chapter), self.plan.shard)
+            shards = split(self._rows(chapter), self._size(chapter))
             write_rows(self.store, chapter, told, self.data, shards)
             found: dict[tuple[str, str, str], dict[int, Tensor]] = {}
             for columns in told:

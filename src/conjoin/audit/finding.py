@@ -119,7 +119,12 @@ def wanting(rulings: Iterable[tuple[str, Ruling]], required: Iterable[str]) -> t
 
 
 def written(number: Number) -> str:
-    """Write a number in its unit; a bound is rounded to the side on which it stays true."""
+    """Write a number in its unit, with its verdict; a bound is rounded to where it stays true."""
+    told = _digits(number)
+    return told if number.verdict is None else f"{told} ({number.verdict})"
+
+
+def _digits(number: Number) -> str:
     match number.unit:
         case Unit.SHARE:
             return _tenths(number.bound, 1000 * number.value) + " %"

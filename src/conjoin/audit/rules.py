@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from conjoin.attacks.diagnosis import Level
 from conjoin.audit.finding import Bearing, Ruling, Verdict
 from conjoin.audit.schema import Part
 from conjoin.audit.statistics import clopper_pearson, enough
@@ -96,6 +97,17 @@ def blind(vanishing: int, count: int, rules: Rules) -> Ruling:
     return Ruling(Bearing.OPEN, Verdict.TRUST)
 
 
+def believed(level: Level) -> Ruling:
+    """Can what the attacks left standing be believed? If it cannot, it is no evidence at all."""
+    match level:
+        case Level.RED:
+            return Ruling(Bearing.AGAINST, Verdict.TOO_FEW)
+        case Level.AMBER:
+            return Ruling(Bearing.OPEN, Verdict.WITH_CARE)
+        case Level.GREEN:
+            return Ruling(Bearing.OPEN, Verdict.TRUST)
+
+
 def stable(correlation: float, rules: Rules) -> Ruling:
     """Do explanations survive small changes? That is a heuristic, and never caps a verdict."""
     found = Bearing.FOR if correlation >= rules.stability_floor else Bearing.OPEN
@@ -114,4 +126,13 @@ def _if_enough(ruling: Ruling, count: int, least: int | None, rules: Rules) -> R
     return _too_few(least or rules.least_examples, rules)
 
 
-__all__ = ["Rules", "beats_guessing", "blind", "proves", "relies", "stable", "withstands"]
+__all__ = [
+    "Rules",
+    "beats_guessing",
+    "believed",
+    "blind",
+    "proves",
+    "relies",
+    "stable",
+    "withstands",
+]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from conjoin.core.result import Evidence, EvidenceClass
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "2.1"
 
 
 class Part(BaseModel):
@@ -48,7 +48,11 @@ class EvidenceRecord(Part):
 
 
 class Number(Part):
-    """A number with its evidence; ``low`` and ``high`` are a confidence interval over examples."""
+    """A number with its evidence; ``low`` and ``high`` are a confidence interval over examples.
+
+    ``verdict`` stands beside what attacks left standing: whether it can be believed, as the indicators
+    say (green, amber, red), or that they were not asked (not diagnosed).
+    """
 
     value: float
     low: float | None = None
@@ -56,6 +60,7 @@ class Number(Part):
     bound: Bound = Bound.ESTIMATE
     unit: Unit = Unit.NONE
     evidence: EvidenceRecord
+    verdict: str | None = None
 
 
 class FindingRecord(Part):

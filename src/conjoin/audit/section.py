@@ -139,13 +139,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A section with everything that it may leave out filled in.
+    """A section with everything that it may leave out filled in; its methods are those below.
 
     Attributes:
         section: The section.
         title: Its heading; its name in words by default.
         after: Sections whose columns it reads (``columns.of``).
-        over: The examples that its tasks run over.
+        over: The examples that its tasks run over, unless it has a method ``sample(plan)``: then so
+            many, drawn with the seed, all in one task.
         style, script: Of its fragment.
         limits: What does not follow from it, for the end of the report.
     """
@@ -200,6 +201,17 @@ class Chapter:
         """Return its numbers for the summary."""
         tell = getattr(self.section, "cells", None)
         return list(tell(record)) if tell is not None else []
+
+    def sample(self, plan: Plan) -> int | None:
+        """Return how many examples are drawn and looked at together; ``None`` where ``over`` says."""
+        tell = getattr(self.section, "sample", None)
+        return None if tell is None else int(tell(plan))
+
+    def joined(self, model: str, record: Any, found: Mapping[str, Mapping[str, Any]]) -> Any:
+        """Return the record of a model, told what the other sections recorded of it."""
+        tell = getattr(self.section, "joined", None)
+        others = {name: own[model] for name, own in found.items() if model in own}
+        return record if tell is None else tell(record, others)
 
     def rows(self, columns: Columns, data: Dataset) -> Derived:
         """Return what it adds to the rows of a task key: words, made of the columns of a shard."""

@@ -6,7 +6,8 @@ again, so resuming is a listing of the folder, and whoever runs the tasks, in wh
 often, leaves the same files.
 
 A tensor of one dimension has one value for each example of the shard and becomes a column of the
-results; one of more dimensions has one row for each *shown* example of it.
+results; one of more dimensions has one row for each *shown* example of it. A text is said of the shard
+as a whole.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from conjoin.core.naming import describe
 from conjoin.core.run import Run
 from conjoin.errors import CapabilityError, ConjoinError, PlanError, PostconditionError
 
-Made = Mapping[str, Tensor]
+Made = Mapping[str, Tensor | str]
+WORDS = "says "  # before the name of a text in a file's header
 LONGEST = 240  # bytes of a part of a name, as the common file systems take them
 
 
@@ -211,7 +213,9 @@ def perform(placed: Placed, store: Store) -> Outcome:
     made: dict[str, Tensor] = {}
     try:
         with threads(placed.threads):
-            made = _checked(placed, placed.task.call(*placed.task.args))
+            came = placed.task.call(*placed.task.args)
+        made = _checked(placed, {n: v for n, v in came.items() if not isinstance(v, str)})
+        story |= {f"{WORDS}{n}": v for n, v in came.items() if isinstance(v, str)}
     except CapabilityError as error:
         story["lacks"] = str(error)
     except ConjoinError as error:
@@ -230,7 +234,7 @@ def perform(placed: Placed, store: Store) -> Outcome:
     return Done(placed)
 
 
-def _checked(placed: Placed, made: Made) -> dict[str, Tensor]:
+def _checked(placed: Placed, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
     rows, shown = len(placed.shard), len(placed.shard.shown)
     for name, value in made.items():
         wanted = rows if value.ndim == 1 else shown
@@ -262,6 +266,18 @@ def read(store: Store, name: str) -> tuple[dict[str, Tensor], str, str] | None:
 
     ``None`` if there is none that can be read; a damaged file is removed.
     """
+    found = _opened(store, name)
+    return None if found is None else (found[0], found[1].get("lacks", ""), found[1]["shard"])
+
+
+def words(store: Store, name: str) -> dict[str, str]:
+    """Return the texts of a task, by name; none if its file is not there or damaged."""
+    found = _opened(store, name)
+    told = {} if found is None else found[1]
+    return {n.removeprefix(WORDS): v for n, v in told.items() if n.startswith(WORDS)}
+
+
+def _opened(store: Store, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     try:
         content = store.read(name)
     except FileNotFoundError:
@@ -270,12 +286,12 @@ def read(store: Store, name: str) -> tuple[dict[str, Tensor], str, str] | None:
         made = load(content)
         length = int.from_bytes(content[:8], "little")
         story = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["conjoin"])
-        mark = story["shard"]
+        story["shard"]
     except (SafetensorError, ValueError, KeyError):
         store.remove(name)
         return None
     made.pop("", None)
-    return dict(sorted(made.items())), story.get("lacks", ""), mark
+    return dict(sorted(made.items())), story
 
 
 @contextmanager
@@ -322,4 +338,5 @@ __all__ = [
     "split",
     "threads",
     "unquoted",
+    "words",
 ]

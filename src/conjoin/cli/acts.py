@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from conjoin.audit.evaluation import Tier, worst_case
 from conjoin.audit.finding import written
 from conjoin.audit.methods import context_of
 from conjoin.audit.perform import draw
 from conjoin.audit.pictures.image import contact_sheet
 from conjoin.audit.plan import Plan
 from conjoin.audit.schema import Bound
+from conjoin.audit.sections.diagnosis import Settings as Doubting
 from conjoin.audit.sections.explain import Settings as Explaining
 from conjoin.audit.sections.robustness import Settings as Testing
 from conjoin.audit.sections.robustness import names
@@ -25,10 +27,10 @@ from conjoin.audit.statistics import share
 from conjoin.audit.subject import Subject, check_answers, check_data, check_fit, unique
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Observer
-from conjoin.core.result import Evidence, EvidenceClass, replace_file
-from conjoin.core.run import Run, attack, attribute, certify
+from conjoin.core.result import EvidenceClass, replace_file
+from conjoin.core.run import Run, attribute, certify
 from conjoin.data.stored import Stored
-from conjoin.errors import CapabilityError
+from conjoin.errors import CapabilityError, PlanError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Line:
     result: str
     evidence: EvidenceClass | None
     file: Path | None
+    tiers: tuple[Tier, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Act = Callable[[Plan, Subject, Dataset, Path, Run], list[Line]]
@@ -53,6 +57,8 @@ def perform(
     Raises:
         ConjoinError: If plan, models or data cannot be used.
     """
+    if isinstance(act, Attacking):
+        act.check(plan)
     data = draw(load_data(plan.data), plan.limit, plan.seed)
     if isinstance(data, Stored):
         data = data.held()  # what an act writes is as large
@@ -67,18 +73,67 @@ def perform(
     return lines
 
 
-def attack_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: Run) -> list[Line]:
-    """Attack under every threat: robust accuracy, an upper bound."""
-    method, lines = plan.of("robustness", Testing).attack.build(context_of(plan, data)), []
-    for text, threat in plan.balls(data).items():
-        found = attack(subject.model, data, method, threat, seed=plan.seed, run=run)
-        file = folder / f"attack-{_slug(subject.name, text)}.safetensors"
-        found.save(file)
-        standing, evidence = int((~found.success).sum()), Evidence.empirical(repr(method))
-        n = share(standing, len(data), plan.alpha, evidence, Bound.UPPER)
-        said = f"robust accuracy <= {written(n)}"
-        lines.append(Line(subject.name, text, said, evidence.kind, file))
-    return lines
+@dataclass(frozen=True, slots=True)
+class Attacking:
+    """Attack under every threat: robust accuracy, an upper bound, and its verdict.
+
+    Attributes:
+        record: A folder in which a record of each model and threat is kept, and gone on with.
+        diagnose: Whether the indicators are asked, on as many examples as the plan's diagnosis.
+        robustbench: A file for a leaderboard entry: of one model under one threat.
+    """
+
+    record: Path | None = None
+    diagnose: bool = False
+    robustbench: Path | None = None
+
+    def check(self, plan: Plan) -> None:
+        """Refuse before any work what cannot be done.
+
+        Raises:
+            PlanError: If several entries would be one, or no example would be asked about.
+        """
+        if self.robustbench is not None and len(plan.models) * len(plan.threats) != 1:
+            raise PlanError(
+                f"--robustbench writes one entry, and there are {len(plan.models)} models and "
+                f"{len(plan.threats)} threats; give one of each (-m, -t)"
+            )
+        if self.diagnose and not plan.of("diagnosis", Doubting).examples:
+            raise PlanError(
+                "--diagnose asks about examples, and the plan says diagnosis.examples = 0"
+            )
+
+    def __call__(
+        self, plan: Plan, subject: Subject, data: Dataset, folder: Path, run: Run
+    ) -> list[Line]:
+        """Attack one model."""
+        method = plan.of("robustness", Testing).attack.build(context_of(plan, data))
+        asked = plan.of("diagnosis", Doubting).examples if self.diagnose else 0
+        lines = []
+        for text, threat in plan.balls(data).items():
+            slug = _slug(subject.name, text)
+            found = worst_case(
+                subject.model,
+                data,
+                threat,
+                attack=method,
+                certifiers=(),
+                seed=plan.seed,
+                folder=None if self.record is None else self.record / slug,
+                run=run,
+                diagnose=asked,
+            )
+            file = folder / f"attack-{slug}.safetensors"
+            found.attacked().save(file)
+            if self.robustbench is not None:
+                about = {"name": subject.name, "dataset": data.name}
+                found.save_robustbench(self.robustbench, about)
+            number = found.numbers(plan.alpha)["robust_accuracy"]
+            said, story = f"robust accuracy <= {written(number)}", found.provenance
+            notes = *story.reasons, *(f"passed over: {why}" for why in story.passed_over)
+            kind = number.evidence.kind
+            lines.append(Line(subject.name, text, said, kind, file, found.tiers, notes))
+        return lines
 
 
 def certify_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: Run) -> list[Line]:
@@ -136,4 +191,4 @@ def _slug(*words: str) -> str:
     return "-".join(re.sub(r"[^\w.=+-]+", "_", w.replace(":", "-")) for w in words)[:160]
 
 
-ACTS: dict[str, Act] = {"attack": attack_act, "certify": certify_act, "explain": explain_act}
+ACTS: dict[str, Act] = {"attack": Attacking(), "certify": certify_act, "explain": explain_act}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conjoin.audit.result import AuditResult
     from conjoin.audit.section import Chapter
     from conjoin.audit.store import Local
+    from conjoin.cli.acts import Line
 
 app = typer.Typer(
     name="conjoin",
@@ -110,6 +111,7 @@ def _plan(
     threats: list[str] | None,
     limit: int | None,
     seed: int | None,
+    attack: str | None = None,
 ) -> Plan:
     """Read the plan file, if any, and let the options override it."""
     from conjoin.audit.plan import make_plan, read_plan
@@ -123,6 +125,8 @@ def _plan(
         "seed": seed,
     }
     settings.update({name: value for name, value in given.items() if value is not None})
+    if attack is not None:
+        settings["robustness"] = {**settings.get("robustness", {}), "attack": attack}
     return make_plan(settings, chapters, str(plan) if plan else "the options")
 
 
@@ -268,7 +272,9 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=1000)
 
 
-def _act(name: str, out: Path | None, batch_size: int | None, *options: Any) -> None:
+def _act(
+    name: str, out: Path | None, batch_size: int | None, *options: Any, act: Any = None
+) -> None:
     from conjoin.audit.lock import locked
     from conjoin.audit.sections import installed
     from conjoin.audit.store import Local
@@ -283,17 +289,38 @@ def _act(name: str, out: Path | None, batch_size: int | None, *options: Any) -> 
         locked(store),
         working(lambda: f"what was finished is in {folder}") as observe,
     ):
-        lines = perform(ACTS[name], settled, folder, batch_size, observe)
+        lines = perform(act or ACTS[name], settled, folder, batch_size, observe)
     table = Table("model", "setting", "result", "evidence", "file")
     for line in lines:
         file = "" if line.file is None else line.file.name
         evidence = "" if line.evidence is None else line.evidence.value
         table.add_row(line.model, line.setting, line.result, evidence, file)
     _console().print(table)
+    _show_tiers(lines)
     _say(f"results: {folder}")
 
 
-@app.command(epilog=ACT_EXAMPLES.format("attack"))
+def _show_tiers(lines: list[Line]) -> None:
+    """Show which attack took how many points, and what is to be known of the numbers."""
+    table = Table("model", "setting", "step", "saw", "took", "passes a point")
+    for line in lines:
+        for tier in line.tiers:
+            passes = round((tier.forward + tier.backward) / max(1, tier.seen))
+            told = str(tier.seen), str(tier.took), str(passes)
+            table.add_row(line.model, line.setting, tier.method, *told)
+    if table.row_count:
+        _console().print(table)
+    for line in lines:
+        for note in line.notes:
+            said = f"! {line.model}, {line.setting}: {note}"
+            _console().print(said, markup=False, highlight=False)
+
+
+@app.command(
+    epilog=ACT_EXAMPLES.format("attack")
+    + """
+|   conjoin attack -m plain -t linf:8/255 --attack standard --record kept --diagnose"""
+)
 def attack(
     model: Models = None,
     data: Data = None,
@@ -303,9 +330,32 @@ def attack(
     out: Out = None,
     plan: PlanFile = None,
     batch_size: BatchSize = None,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="quick, standard, thorough, or any other attack, with its defaults.",
+            show_default="the plan's",
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a record that only grows: a run goes on with what is there."),
+    ] = None,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Ask whether the number can be believed.")
+    ] = False,
+    robustbench: Annotated[
+        Path | None, typer.Option(help="Write RobustBench's JSON, of one model under one threat.")
+    ] = None,
 ) -> None:
-    """Attack models: robust accuracy, an upper bound. Writes the adversarial inputs."""
-    _act("attack", out, batch_size, plan, model, data, threat, limit, seed)
+    """Attack models: robust accuracy, an upper bound, and whether to believe it.
+
+    Writes the adversarial inputs.
+    """
+    from conjoin.cli.acts import Attacking
+
+    act = Attacking(record, diagnose, robustbench)
+    _act("attack", out, batch_size, plan, model, data, threat, limit, seed, attack, act=act)
 
 
 @app.command(epilog=ACT_EXAMPLES.format("certify"))

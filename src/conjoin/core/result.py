@@ -28,6 +28,7 @@ from conjoin.errors import DataError, SoundnessError
 from conjoin.typing import Flags, Hidden, Inputs, PerExample
 
 R = TypeVar("R", bound="Result")
+NOT_DIAGNOSED = "not diagnosed"  # the verdict on what an attack left, where nobody asked
 
 
 class EvidenceClass(StrEnum):
@@ -125,6 +126,9 @@ class Provenance:
     """Everything needed to obtain a result again.
 
     ``forward`` and ``backward`` count examples passed through the model, ``seconds`` is wall time.
+    ``passed_over`` are parts of the method that did not apply, and why. ``verdict`` says of an attack
+    whether what it left standing can be believed: ``green``, ``amber`` or ``red`` with ``reasons``
+    (:func:`conjoin.attacks.diagnosis.diagnosed`), or ``not diagnosed``.
     """
 
     act: str
@@ -141,6 +145,15 @@ class Provenance:
     forward: int = 0
     backward: int = 0
     seconds: float = 0.0
+    passed_over: tuple[str, ...] = ()
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, story: Mapping[str, Any]) -> Provenance:
+        """Make it of JSON, which knows no tuples."""
+        told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in story.items()}
+        return cls(**told)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -189,7 +202,7 @@ class Result:
         try:
             kind, story = _read_story(header)
             if kind == cls.__name__:
-                return cls.of(Provenance(**story), tensors)
+                return cls.of(Provenance.read(story), tensors)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise DataError(
                 f"{path} holds no {cls.__name__} that this version can read: {error}; make it again"
@@ -221,6 +234,8 @@ class Result:
             "threat": story.threat,
             "quantity": story.quantity,
             "seed": str(story.seed),
+            "verdict": "; ".join(part for part in (story.verdict, *story.reasons) if part),
+            "passed over": "; ".join(story.passed_over),
             "passes": f"{story.forward} forward, {story.backward} backward",
             "seconds": f"{story.seconds:.3g}",
             "weights": story.weights[:12],
@@ -285,7 +300,13 @@ class AttackResult(Result):
         return Evidence.empirical(self.provenance.method)
 
     def _outcome(self) -> str:
-        return f"{int(self.success.sum())} of {len(self.success)} reached the goal"
+        told = f"{int(self.success.sum())} of {len(self.success)} reached the goal"
+        return f"{told}; {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether what was left standing can be believed: a colour, or that nobody asked."""
+        return self.provenance.verdict or NOT_DIAGNOSED
 
     def robust_accuracy(self, eps: float) -> float:
         """Return the share of examples for which no input that wins is known within ``eps``.
@@ -300,6 +321,11 @@ class AttackResult(Result):
         if not eps >= 0:
             raise DataError(f"eps must be >= 0; got {eps!r}")
         return float((~self.success | (self.distance > eps)).double().mean())
+
+    def rows(self, keep: Tensor) -> AttackResult:
+        """Return what was found of some of the examples."""
+        kept = {name: value[keep] for name, value in self._tensors().items()}
+        return AttackResult(self.provenance, **kept)
 
     def judged(self) -> tuple[Judgement, ...]:
         """Return what is known of each example: falsified, or unknown."""
@@ -491,6 +517,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 __all__ = [
+    "NOT_DIAGNOSED",
     "AttackResult",
     "Attribution",
     "Bounds",

@@ -32,6 +32,7 @@ from conjoin.core.arguments import (
 from conjoin.core.dataset import Dataset
 from conjoin.core.meter import Count, Meter, known, metered
 from conjoin.core.naming import name_of
+from conjoin.core.passed_over import listening
 from conjoin.core.postcondition import (
     aimed,
     asked,
@@ -69,6 +70,7 @@ from conjoin.core.protocols import (
 from conjoin.core.quantity import Quantity, Target, given, margin, predicted
 from conjoin.core.random import Streams
 from conjoin.core.result import (
+    NOT_DIAGNOSED,
     AttackResult,
     Attribution,
     Certificate,
@@ -165,6 +167,7 @@ def attack(
         }
 
     story = _story("attack", method, seed, quantity=quantity, threat=threat)
+    story = replace(story, verdict=NOT_DIAGNOSED)
     columns, provenance = _drive(model, data, work, target, run, story)
     return AttackResult(provenance=provenance, **columns)
 
@@ -218,7 +221,7 @@ def certify(
             "settled": settled,
         }
 
-    with _untouched(model):
+    with untouched(model):
         ready = prepared(method, model, data)
         story = _story("certify", method, seed, quantity=quantity, threat=threat)
         size = ready.at_once if meets(ready, Frugal) else 1
@@ -332,7 +335,7 @@ def prepared(method: Certifier, model: Model, data: Dataset) -> Certifier:
     """
     if not meets(method, Preparable):
         return method
-    with _untouched(model):
+    with untouched(model):
         ready = method.prepare(model, batch_of(data, slice(0, 1), model.device, 0))
     check_method(ready, f"a certifier from prepare() of {method!r}")
     return ready
@@ -369,7 +372,7 @@ def _drive(
     size = max(rows_of_pass, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
     meter = metered(model, count)
     whole: dict[str, Tensor] = {}
-    with _untouched(model):
+    with untouched(model), listening() as passed_over:
         for first in range(0, len(data), size):
             part = slice(first, min(first + size, len(data)))  # views, not copies
             batch = batch_of(data, part, model.device, story.seed)
@@ -392,6 +395,7 @@ def _drive(
         weights=weights,
         data=data.digest,
         versions=versions(),
+        passed_over=tuple(passed_over),
         forward=count.forward,
         backward=count.backward,
         seconds=time.perf_counter() - start,
@@ -399,7 +403,7 @@ def _drive(
 
 
 @contextmanager
-def _untouched(model: Model) -> Iterator[None]:
+def untouched(model: Model) -> Iterator[None]:
     """Hold the model still, keep the global random state and torch's settings."""
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), settings_kept(), ExitStack() as stack:
@@ -443,5 +447,6 @@ __all__ = [
     "predict",
     "prepared",
     "score",
+    "untouched",
     "versions",
 ]

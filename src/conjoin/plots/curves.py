@@ -51,15 +51,14 @@ def curves(*results: AttackResult | Certificate, names: Sequence[str] = ()) -> F
     picture, axes = canvas.single(5.6, 3.4, left=0.65, bottom=0.55)
     for number, (result, end) in enumerate(zip(results, ends, strict=True)):
         at = np.concatenate([[0.0], np.sort(end[np.isfinite(end)]), [widest]])
-        proved = isinstance(result, Certificate)
         name = names[number] if names else result.provenance.method.split("(")[0]
         axes.step(
             at,
             [(end > eps).mean() for eps in at],
             where="post",
             color=canvas.LINES[number % len(canvas.LINES)],
-            linestyle="-" if proved else "--",
-            label=f"{name}: proved" if proved else f"{name}: left standing",
+            linestyle="-" if isinstance(result, Certificate) else "--",
+            label=f"{name}: {_said(result)}",
         )
     axes.set_xlim(0, widest)
     axes.set_ylim(0, 1.02)
@@ -68,6 +67,13 @@ def curves(*results: AttackResult | Certificate, names: Sequence[str] = ()) -> F
     axes.tick_params(labelsize=8)
     axes.legend(fontsize=8, frameon=False, loc="lower left")
     return picture
+
+
+def _said(result: AttackResult | Certificate) -> str:
+    """Say what a curve is; what an attack left, with the verdict on it."""
+    if isinstance(result, Certificate):
+        return "proved"
+    return f"left standing ({result.verdict})"
 
 
 def _ends(result: AttackResult | Certificate) -> np.ndarray:

@@ -57,7 +57,8 @@ def results() -> dict[str, Result]:
 
 
 SAID = {
-    "attack": "AttackResult(2 of 3 reached the goal; PGD(steps=40), Linf(eps=0.1), seed 7)",
+    "attack": "AttackResult(2 of 3 reached the goal; not diagnosed; PGD(steps=40), Linf(eps=0.1), "
+    "seed 7)",
     "certify": "Certificate(2 of 3 certified, sound-deployed; PGD(steps=40), Linf(eps=0.1), seed 7)",
     "attribute": "Attribution(3 explanations of conv (1, 4, 4), a (4, 4); "
     "PGD(steps=40), Linf(eps=0.1), seed 7)",

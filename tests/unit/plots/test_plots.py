@@ -170,7 +170,7 @@ def test_plots_say_what_they_show() -> None:
     assert {"cat", "dog"} <= set(words(plots.maps(explained(images()), images())))
     assert "class 1" in words(plots.maps(explained(images())))
     said = words(plots.curves(attacked(images()), proved(), names=("PGD", "Lipschitz")))
-    assert {"PGD: left standing", "Lipschitz: proved", "radius of L2"} <= set(said)
+    assert {"PGD: left standing (not diagnosed)", "Lipschitz: proved", "radius of L2"} <= set(said)
     said = words(plots.bars(explained(people()), people(), example=1))
     assert {"job = miner", "age = 60", "amount = 8000"} <= set(said)
     assert {"job", "age", "amount"} <= set(words(plots.bars(explained(people()), people())))

@@ -10,6 +10,6 @@ Reference: carlini2019; pintor2022 (indicators of attack failure); zimmermann202
 
 from conjoin.attacks.diagnosis.case import Case
 from conjoin.attacks.diagnosis.indicator import Diagnosis, Indicator, Level
-from conjoin.attacks.diagnosis.judge import INDICATORS, diagnosed
+from conjoin.attacks.diagnosis.judge import INDICATORS, REFERENCES, diagnosed
 
-__all__ = ["INDICATORS", "Case", "Diagnosis", "Indicator", "Level", "diagnosed"]
+__all__ = ["INDICATORS", "REFERENCES", "Case", "Diagnosis", "Indicator", "Level", "diagnosed"]

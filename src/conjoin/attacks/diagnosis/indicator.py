@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from conjoin.core.result import AttackResult
@@ -86,6 +86,11 @@ class Diagnosis:
     def robust_accuracy(self) -> float:
         """What the attack left standing: an upper bound, to be read with the verdict."""
         return float((~self.found.success).double().mean())
+
+    def stated(self) -> Diagnosis:
+        """Return the same with the verdict and its reasons in the provenance of what was found."""
+        story = replace(self.found.provenance, verdict=self.verdict.word, reasons=self.reasons)
+        return replace(self, found=replace(self.found, provenance=story))
 
     def __str__(self) -> str:
         """Say number, verdict and reasons together."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from conjoin.attacks.diagnosis import budgets, gradients, rivals, state
 from conjoin.attacks.diagnosis.case import Case
@@ -10,11 +10,13 @@ from conjoin.attacks.diagnosis.indicator import Diagnosis, Indicator
 from conjoin.attacks.ensemble import quick
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Model
+from conjoin.core.result import AttackResult
 from conjoin.core.run import Run, attack
 from conjoin.core.threat import Threat
-from conjoin.errors import CapabilityError, DataError
+from conjoin.errors import CapabilityError, DataError, PlanError
 
 Ask = Callable[[Case], Indicator]
+REFERENCES = ("carlini2019", "pintor2022", "zimmermann2022")  # of the indicators
 INDICATORS: dict[str, Ask] = {
     "training mode": state.training_mode,
     "random answers": state.randomness,
@@ -51,11 +53,13 @@ def diagnosed(
     method: Attack | None = None,
     others: Sequence[Model] = (),
     run: Run | None = None,
+    found: AttackResult | None = None,
+    indicators: Iterable[str] = tuple(INDICATORS),
 ) -> Diagnosis:
-    """Attack, and ask every indicator whether what is left standing can be believed.
+    """Attack, and ask the indicators whether what is left standing can be believed.
 
     The cost is that of some hundreds of passes an example; 50 to 200 examples tell what a model is
-    like.
+    like. The attack's result comes back with the verdict in its provenance.
 
     Args:
         model: A model, wrapped.
@@ -65,13 +69,21 @@ def diagnosed(
         method: The attack under diagnosis; :func:`~conjoin.attacks.quick` by default.
         others: Other models of the same inputs and classes, for the indicator ``transfer``.
         run: How the drivers run.
+        found: What ``method`` found on these examples, if it was run already.
+        indicators: Names of those that are asked, by default all of ``INDICATORS``.
 
     Raises:
         CapabilityError: If the attack does not apply.
-        DataError: If the model is right on none of the examples.
+        DataError: If the model is right on none of the examples, or what was found is of others.
+        PlanError: If there is no indicator of a name.
     """
-    method, run = method or quick(), run or Run()
-    found = attack(model, data, method, threat, seed=seed, run=run)
+    method, run, names = method or quick(), run or Run(), known(indicators)
+    if found is None:
+        found = attack(model, data, method, threat, seed=seed, run=run)
+    if len(found.clean) != len(data):
+        raise DataError(
+            f"found is of {len(found.clean)} examples and data of {len(data)}; give those attacked"
+        )
     if not bool((found.clean > 0).any()):
         raise DataError(
             f"the model is right on none of the {len(data)} examples: there is no robustness to judge"
@@ -79,12 +91,25 @@ def diagnosed(
     case = Case(model, data, threat, method, found, seed, run, tuple(others))
     said: list[Indicator] = []
     silent: list[tuple[str, str]] = []
-    for name, ask in INDICATORS.items():
+    for name in names:
         try:
-            said.append(ask(case))
+            said.append(INDICATORS[name](case))
         except CapabilityError as error:
             silent.append((name, str(error)))
-    return Diagnosis(found, tuple(said), tuple(silent))
+    return Diagnosis(found, tuple(said), tuple(silent)).stated()
 
 
-__all__ = ["INDICATORS", "diagnosed"]
+def known(indicators: Iterable[str]) -> tuple[str, ...]:
+    """Return names of indicators, in the order in which they are asked.
+
+    Raises:
+        PlanError: If there is none of a name.
+    """
+    wanted = tuple(indicators)
+    for name in wanted:
+        if name not in INDICATORS:
+            raise PlanError(f"no indicator {name!r}; there are {', '.join(INDICATORS)}")
+    return tuple(name for name in INDICATORS if name in wanted)
+
+
+__all__ = ["INDICATORS", "REFERENCES", "diagnosed", "known"]

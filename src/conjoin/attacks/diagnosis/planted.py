@@ -27,6 +27,7 @@ from conjoin.errors import CapabilityError, CutError
 
 EXAMPLES, INNER = 16, 200
 WITHIN = 0.95  # of the radius, for the points inside
+LARGEST = 1 << 26  # features of all points together: 512 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,13 @@ def found_planted(case: Case) -> tuple[int, Tensor, int]:
         with torch.no_grad(), model.held() if isinstance(model, Held) else nullcontext():
             return model.run(batch.at(x), take=(cut,))[0].flatten(1).double()
 
+    inside = [features(batch.x)]
+    size = inside[0].numel() * INNER
+    if size > LARGEST:
+        raise CapabilityError(f"the features are too many to tell points apart by: {size} numbers")
+
     set_ = threat.rows(rows).to(model.device)
     inner = inner.to(model.device)
-    inside = [features(batch.x)]
     inside += [features(inner.sample(batch.x, draws.fold(i))) for i in range(INNER - 1)]
     far = draws.fold("edge").normal(*batch.x.shape[1:], dtype=batch.x.dtype)
     edge = set_.project(batch.x + 1e3 * far.sign() * far.abs().clamp_min(0.1), batch.x)

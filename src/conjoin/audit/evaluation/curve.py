@@ -32,7 +32,7 @@ from conjoin.core.postcondition import contained, part_of, placed
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import Quantity, Target, given, margin
 from conjoin.core.result import Provenance
-from conjoin.core.run import Run, _untouched
+from conjoin.core.run import Run, untouched
 from conjoin.core.rung import meets
 from conjoin.core.threat import Graded
 from conjoin.drivers import Labelled, Network
@@ -87,8 +87,9 @@ class Curve:
         ]
         story = self.provenance
         return (
-            f"Curve(certified to attacked (upper bound) accuracy of {len(self.right)} examples, at "
-            f"{'; '.join(said)}; {story.forward} forward and {story.backward} backward passes)"
+            f"Curve(certified to attacked (upper bound; {story.verdict}) accuracy of "
+            f"{len(self.right)} examples, at {'; '.join(said)}; {story.forward} forward and "
+            f"{story.backward} backward passes)"
         )
 
 
@@ -134,7 +135,7 @@ def curve(
     start = time.perf_counter()
     setting = setting_of(model, data, threat.at(rising[0]), quantity, target, run)
     warmed = None if warm is None else Step(Act.ATTACK, warm, seed)
-    with _untouched(setting.model):
+    with untouched(setting.model):
         climb = _Climb(setting, threat, rising, steps, warmed)
         climb.certified()
         if thrifty:
@@ -146,6 +147,7 @@ def curve(
         story = replace(
             setting.story("curve", attack, seed),
             threat=repr(threat),
+            passed_over=climb.refusals(),
             forward=climb.forward,
             backward=climb.backward,
             seconds=time.perf_counter() - start,
@@ -262,8 +264,7 @@ class _Climb:
 
     def refusals(self) -> tuple[str, ...]:
         """Return what did not apply, and why."""
-        refused = self.searches[0].refused
-        return tuple(f"{name}: {error}" for name, error in refused.items())
+        return tuple(dict.fromkeys(said for one in self.searches for said in one.passed_over))
 
 
 __all__ = ["Curve", "curve"]

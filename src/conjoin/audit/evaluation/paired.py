@@ -47,7 +47,7 @@ def compared(first: Evaluation, second: Evaluation) -> Paired:
     """Compare what stands under two models, point by point.
 
     Raises:
-        DataError: If they are not on the same points under the same threat and quantity.
+        DataError: If they are not on the same points under the same threat, quantity and aims.
     """
     for name in ("data", "threat", "quantity"):
         one, two = (getattr(r.provenance, name) for r in (first, second))
@@ -59,6 +59,13 @@ def compared(first: Evaluation, second: Evaluation) -> Paired:
         raise DataError(
             f"the two results looked at {len(first)} and {len(second)} points, not the same ones; "
             "evaluate both without stop, or with the same points"
+        )
+    apart = first.aim != second.aim.to(first.aim.device)
+    if bool(apart.any()):
+        count = int(apart.reshape(len(apart), -1).any(1).sum())
+        raise DataError(
+            f"the two results aim at different classes at {count} of {len(first)} points, and so "
+            "answer two questions; evaluate both with the target given, or the same one"
         )
     a, b = first.standing, second.standing.to(first.standing.device)
     alone = int((a & ~b).sum()), int((~a & b).sum())

@@ -2,13 +2,13 @@
 
 The true robust accuracy lies between the share that is certified and the share that the attacks left
 standing. The second is an *upper* bound, however strong the attacks were: that they failed proves
-nothing.
+nothing. It stands beside its verdict: whether it can be believed, or that nobody asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from conjoin.attacks.diagnosis import Diagnosis
 from conjoin.audit.evaluation.export import adversarial_set, robustbench
 from conjoin.audit.evaluation.known import Known
 from conjoin.audit.evaluation.record import rows_of
@@ -25,8 +26,10 @@ from conjoin.audit.evaluation.stopping import Economy
 from conjoin.audit.schema import Bound, Number
 from conjoin.audit.statistics import clopper_pearson, share
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import Evidence, Provenance
+from conjoin.core.result import NOT_DIAGNOSED, AttackResult, Evidence, Provenance
 from conjoin.errors import DataError
+
+UNRELIABLE = {"green": "false", "red": "true"}  # by verdict, in RobustBench's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Evaluation:
 
     Attributes:
         data: The examples that were looked at.
+        aim: What the quantity is about, for each: the label, unless another target was given.
         clean: The quantity at the examples themselves; above the goal where the model is right.
         value: The least value that was seen in S(x).
         fell: Where an attack won.
@@ -71,9 +75,11 @@ class Evaluation:
         refused: The methods that did not apply, and why.
         eps: The radius in words, e.g. ``8/255``; empty if there is not one for all.
         provenance: How all of it came about.
+        diagnosis: What the indicators say of it, if they were asked.
     """
 
     data: Dataset
+    aim: Tensor
     clean: Tensor
     value: Tensor
     fell: Tensor
@@ -88,6 +94,7 @@ class Evaluation:
     refused: tuple[str, ...]
     eps: str
     provenance: Provenance
+    diagnosis: Diagnosis | None = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -117,6 +124,32 @@ class Evaluation:
         """The share that is proved to stand: a *lower* bound."""
         return self._share(self.certified)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the robust accuracy can be believed: green, amber, red, or not diagnosed."""
+        return self.provenance.verdict or NOT_DIAGNOSED
+
+    def told(self, diagnosis: Diagnosis) -> Evaluation:
+        """Return the same with what indicators say of it."""
+        word, reasons = diagnosis.verdict.word, diagnosis.reasons
+        story = replace(self.provenance, verdict=word, reasons=reasons)
+        return replace(self, provenance=story, diagnosis=diagnosis)
+
+    def attacked(self) -> AttackResult:
+        """Return what the attacks found as the driver ``attack`` does.
+
+        What is wrong has fallen. Of a point that stands it is the example itself: a record keeps no
+        other input of it.
+        """
+        return AttackResult(
+            provenance=self.provenance,
+            inputs=self.inputs,
+            value=torch.where(self.fell, self.value, self.clean),
+            clean=self.clean,
+            success=~self.standing,
+            distance=self.distance,
+        )
+
     def _share(self, flags: Tensor) -> float:
         return int(flags.sum()) / len(flags)
 
@@ -138,18 +171,21 @@ class Evaluation:
             "robust_accuracy": (self.standing, attacked, Bound.UPPER),
             "certified_accuracy": (self.certified, proved, Bound.LOWER),
         }
-        return {
+        made = {
             name: share(int(flags.sum()), len(self), alpha, evidence, bound)
             for name, (flags, evidence, bound) in wanted.items()
         }
+        judged = made["robust_accuracy"].model_copy(update={"verdict": self.verdict})
+        return made | {"robust_accuracy": judged}
 
     def __repr__(self) -> str:
         """Say in one line what came out, and which bound each number is."""
         story = self.provenance
         return (
-            f"Evaluation(robust accuracy <= {self.robust_accuracy:.1%} (upper bound: what the attacks "
-            f"left), certified >= {self.certified_accuracy:.1%}, clean {self.clean_accuracy:.1%} of "
-            f"{len(self)} examples; {' '.join(story.threat.split())}, seed {story.seed})"
+            f"Evaluation(robust accuracy <= {self.robust_accuracy:.1%} ({self.verdict}; upper bound: "
+            f"what the attacks left), certified >= {self.certified_accuracy:.1%}, clean "
+            f"{self.clean_accuracy:.1%} of {len(self)} examples; {' '.join(story.threat.split())}, "
+            f"seed {story.seed})"
         )
 
     def __str__(self) -> str:
@@ -182,7 +218,8 @@ class Evaluation:
 
     def _notes(self) -> list[str]:
         economy = [] if self.economy is None else [f"not everything was done: {self.economy}"]
-        return [*economy, *(f"did not apply: {why}" for why in self.refused)]
+        doubts = [f"{self.verdict}: {why}" for why in self.provenance.reasons]
+        return [*doubts, *economy, *(f"did not apply: {why}" for why in self.refused)]
 
     def table(self) -> pa.Table:
         """Return one row for each example: how it was decided, and by what."""
@@ -247,11 +284,12 @@ class Evaluation:
             "eps": self.eps,
             "clean_acc": f"{100 * self.clean_accuracy:.2f}",
             "autoattack_acc": f"{100 * self.robust_accuracy:.2f}",
-            "unreliable": "unknown",
+            "unreliable": UNRELIABLE.get(self.verdict, "unknown"),
             "footnote": (
                 f"autoattack_acc was not found by AutoAttack but by {story.method} of conjoin "
                 f"{version}, seed {story.seed}, on {len(self)} examples: an upper bound. "
-                f"{self.certified_accuracy:.2%} is certified.{spared}"
+                f"{self.certified_accuracy:.2%} is certified.{spared} Verdict on the number: "
+                f"{'; '.join([self.verdict, *story.reasons])}."
             ),
         }
         robustbench(own, Path(path), about)

@@ -1,6 +1,6 @@
 """Takes steps on the points that each concerns, in full batches, and keeps what they find.
 
-A step that does not apply (``CapabilityError``) is passed over, and the log says so. What a step has
+A step that does not apply (``CapabilityError``) is passed over, and the result says so. What a step has
 told of a point it is not asked again. It decides nothing: what follows is told by what is known.
 """
 
@@ -108,6 +108,12 @@ class Search:
     record: Record
     refused: dict[str, CapabilityError] = field(default_factory=dict)
     ready: dict[Key, Certifier] = field(default_factory=dict)
+    within: dict[str, None] = field(default_factory=dict)  # passed over by a method of methods
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """What did not apply, and why: steps, then parts of steps."""
+        return (*(f"{name}: {error}" for name, error in self.refused.items()), *self.within)
 
     def go(self, steps: Steps, rows: Tensor) -> None:
         """Take all steps on some examples.
@@ -193,6 +199,7 @@ class Search:
             run=Run(setting.run.batch_size),
         )
         story = found.provenance
+        self.within.update(dict.fromkeys(story.passed_over))
         columns = {
             "success": found.success,
             "value": found.value,

@@ -20,7 +20,7 @@ from conjoin.core.naming import name_of, references_of
 from conjoin.core.postcondition import asked, outputs_of
 from conjoin.core.protocols import Attack, Batch, Certifier, Held, Model
 from conjoin.core.quantity import Quantity, Target
-from conjoin.core.result import Provenance
+from conjoin.core.result import NOT_DIAGNOSED, Provenance
 from conjoin.core.run import Run, batch_of, versions
 from conjoin.core.rung import meets
 from conjoin.core.threat import Threat
@@ -79,6 +79,7 @@ class Setting:
             weights=self.model.digest() if meets(self.model, Held) else "",
             data=self.data.digest,
             versions=versions(),
+            verdict=NOT_DIAGNOSED,
         )
 
     def values(self, rows: Tensor, inputs: Tensor, aim: Tensor, seed: int) -> Tensor:

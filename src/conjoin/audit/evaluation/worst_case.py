@@ -20,6 +20,7 @@ from torch import Tensor
 
 from conjoin import drivers
 from conjoin.attacks import standard
+from conjoin.audit.evaluation.diagnose import asked, check_diagnosable
 from conjoin.audit.evaluation.known import Known, drawn, shuffled
 from conjoin.audit.evaluation.record import record_at
 from conjoin.audit.evaluation.result import Evaluation, summarised, tables
@@ -30,7 +31,7 @@ from conjoin.certification import Interval, Lipschitz
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import Quantity, Target, given, margin
 from conjoin.core.result import Claim, Provenance
-from conjoin.core.run import Run, _untouched
+from conjoin.core.run import Run, untouched
 from conjoin.core.rung import meets
 from conjoin.core.threat import Graded, Threat
 from conjoin.drivers import Labelled, Network
@@ -49,6 +50,7 @@ def worst_case(
     folder: Path | str | None = None,
     run: Run = Run(),  # noqa: B008 - frozen
     stop: Stop | Sampled | None = None,
+    diagnose: int = 0,
 ) -> Evaluation:
     """Find the worst case of each example, as far as attacks and certificates tell.
 
@@ -60,6 +62,9 @@ def worst_case(
             killed is gone on with; one with other attacks or another seed adds to what is there.
         stop: What may be spared: ``Stop(width=0.02)`` some examples, ``Sampled(100, after=4)`` the
             dear attacks on some points. The result says so.
+        diagnose: On how many of the examples, drawn with the seed, the indicators are asked whether
+            the result can be believed (:func:`conjoin.attacks.diagnosis.diagnosed`); some hundreds of
+            passes each. Of none the result says that it is not diagnosed.
 
     Raises:
         SoundnessError: If an attack contradicts a certificate.
@@ -71,15 +76,17 @@ def worst_case(
     seed = drivers.seed_from(seed)
     steps = plan(attack, certifiers, seed, stop)
     setting = setting_of(model, data, threat, quantity, target, run)
+    check_diagnosable(setting, diagnose)
     start = time.perf_counter()
-    with _untouched(setting.model), record_at(folder, setting) as record:
+    with untouched(setting.model), record_at(folder, setting) as record:
         search = Search(Known.of(setting), record)
         for part in record.parts(search.known):
             search.known.take(part)
         rows, economy = _spared(search, steps, seed, stop)
         story = setting.story("worst_case", attack, seed)
         story = replace(story, seconds=time.perf_counter() - start)
-        return concluded(search, rows, economy, story)
+        found = concluded(search, rows, economy, story)
+    return asked(found, rows, setting, attack, diagnose) if diagnose else found
 
 
 def _spared(
@@ -135,6 +142,7 @@ def concluded(
     data = setting.data if len(rows) == len(setting.data) else setting.data.select(rows)
     return Evaluation(
         data=data,
+        aim=known.aim[rows],
         clean=known.clean[rows],
         value=known.value[rows],
         fell=fell,
@@ -146,9 +154,14 @@ def concluded(
         tiers=told,
         parts=tables(known),
         economy=economy,
-        refused=tuple(f"{name}: {error}" for name, error in search.refused.items()),
+        refused=search.passed_over,
         eps=radius_in_words(setting),
-        provenance=replace(story, claim=str(Claim.weakest(claims)) if claims else "", **passes),
+        provenance=replace(
+            story,
+            claim=str(Claim.weakest(claims)) if claims else "",
+            passed_over=search.passed_over,
+            **passes,
+        ),
     )
 
 

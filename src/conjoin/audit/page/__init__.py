@@ -109,7 +109,9 @@ def cells(run: Run, chapters: Sequence[Chapter], model: str) -> list[Cell]:
 
 def _absent(run: Run, section: str) -> dict[str, list[str]]:
     """Say why a section has nothing of some models: the models, by the reason."""
-    record = run.sections[section]
+    record = run.sections.get(section)
+    if record is None:  # a run of a version that had no such section
+        return {}
     out: dict[str, list[str]] = {}
     failed = {model: f"failed: {why}" for model, why in record.failed.items()}
     for model, why in (record.lacks | failed).items():

@@ -7,12 +7,13 @@ from importlib import metadata
 
 from conjoin.audit.section import Chapter, Section
 from conjoin.audit.sections.accuracy import Accuracy
+from conjoin.audit.sections.diagnosis import Diagnosis
 from conjoin.audit.sections.explain import Explain
 from conjoin.audit.sections.region import Region
 from conjoin.audit.sections.robustness import Robustness
 from conjoin.errors import PlanError
 
-SECTIONS: tuple[Section, ...] = (Accuracy(), Robustness(), Region(), Explain())
+SECTIONS: tuple[Section, ...] = (Accuracy(), Robustness(), Diagnosis(), Region(), Explain())
 
 
 def installed() -> list[Chapter]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
@@ -148,6 +148,16 @@ class Robustness:
             certifiers=used,
             refused=refused,
         )
+
+    def joined(self, record: Record, others: Mapping[str, Any], /) -> Record:
+        """Put the verdict of the diagnosis beside each robust accuracy, if there was one."""
+        found = others.get("diagnosis")
+        told = {} if found is None else {one.threat: one for one in found.threats}
+        threats = tuple(
+            u.told(told[u.threat].verdict, told[u.threat].reasons) if u.threat in told else u
+            for u in record.threats
+        )
+        return record.model_copy(update={"threats": threats})
 
     def rows(
         self, columns: Columns, data: Dataset, /

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from conjoin.audit.columns import Columns
 from conjoin.audit.schema import Bound, EvidenceRecord, Number, Part, Unit, number
 from conjoin.audit.statistics import share
 from conjoin.audit.wording import INPUT_UNITS
-from conjoin.core.result import Claim, Evidence, EvidenceClass, Verdict
+from conjoin.core.result import NOT_DIAGNOSED, Claim, Evidence, EvidenceClass, Verdict
 
 CURVE_POINTS = 60
 WITHIN = 1 + 1e-6  # of a radius that is kept in single precision
@@ -47,6 +48,16 @@ class UnderThreat(Part):
     median_radius: Number
     curve: Curve
     claim: str
+    verdict: str = Field(
+        default=NOT_DIAGNOSED,
+        description="whether robust can be believed: green, amber, red, not diagnosed",
+    )
+    reasons: tuple[str, ...] = Field(default=(), description="of an amber or red verdict")
+
+    def told(self, verdict: str, reasons: tuple[str, ...]) -> UnderThreat:
+        """Return the same with a verdict on what the attacks left standing."""
+        robust = self.robust.model_copy(update={"verdict": verdict})
+        return self.model_copy(update={"robust": robust, "verdict": verdict, "reasons": reasons})
 
     @property
     def changes(self) -> str:
@@ -177,7 +188,7 @@ def under(
         median_radius=number(radius, proved, bound=Bound.LOWER),
         curve=_curve(found),
         claim=_claim(found) if certifiers else "",
-    )
+    ).told(NOT_DIAGNOSED, ())
 
 
 def difference(upper: Number, lower: Number) -> Number:
