@@ -117,7 +117,7 @@ def test_methods_at_the_input(name: str) -> None:
     assert same(ours(model, data, integrated_gradients(quadrature=Midpoint(NODES))), middle)
     fine = integrated.attribute(x, target=y, n_steps=1000, method="gausslegendre").detach()
     panels = ours(model, data, integrated_gradients(nodes=100))
-    assert float((panels - fine).norm() / fine.norm()) < 4e-3
+    assert float((panels - fine).norm() / fine.norm()) < 6e-3
     groups = torch.arange(x[0].numel()).reshape(1, *x.shape[1:])
     ablated = attr.FeatureAblation(module).attribute(x, target=y)
     assert same(ours(model, data, feature_ablation(groups)), ablated)

@@ -45,7 +45,7 @@ from conjoin.core.distribution import (
     Trapezoid,
 )
 from conjoin.core.path import DOUBLINGS
-from conjoin.core.quantity import logit
+from conjoin.core.quantity import given, logit
 from conjoin.core.run import Run, attribute, predict
 from conjoin.core.slice import INPUT, Cut, Side, Slice
 from conjoin.errors import DataError, PlanError
@@ -540,3 +540,26 @@ def test_an_explanation_along_a_path_can_be_differentiated() -> None:
 
     with maps.held():
         assert torch.autograd.gradcheck(values, (numbers(2, 3, dtype=DOUBLE).requires_grad_(),))
+
+
+def test_what_by_passes_a_gate_counts_by_its_mean() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([(x * self.gate(x)).sum(1), x.sum(1)], 1)
+
+    module = Gated()
+    module.gate.weight.data = numbers(3, 3)
+    module.gate.bias.data = numbers(3, seed=1)
+    model, x = TorchModel(module.double()), numbers(4, 3, seed=2, dtype=DOUBLE)
+    data = Dataset(x, torch.zeros(4, dtype=torch.int64))
+    rule = Panels(2)
+    found = attribute(
+        model, data, conductance("gate", quadrature=rule), seed=0, target=given
+    ).values
+    with torch.no_grad():
+        moved = module.gate(x) - module.gate(torch.zeros_like(x))
+    assert torch.allclose(found, x / 2 * moved, atol=1e-12)  # x moves from 0 to x beside the gate

@@ -209,9 +209,11 @@ class _Passes:
             put = dict(points[0])
             if count > 1:
                 put = {cut: torch.cat([point[cut] for point in points]) for cut in put}
-            if not keep:
+            if not keep:  # a cut in front of those asked for needs no graph
                 put = {
-                    cut: value.detach().requires_grad_(value.is_floating_point())
+                    cut: value.detach().requires_grad_(
+                        cut in self.cuts and value.is_floating_point()
+                    )
                     for cut, value in put.items()
                 }
             *at, out = self.model.run(rows, put=put, take=(*self.cuts, self.asks.where.stop))

@@ -29,12 +29,11 @@ def tensors(values: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
-def _put(value: Any, rest: Iterator[Tensor]) -> Any:
-    """Return a value with the tensors that depend on the input replaced, in order."""
+def _put(value: Any, rest: list[tuple[Tensor, Tensor]]) -> Any:
+    """Return a value with tensors replaced, each once and in order."""
     if isinstance(value, tuple | list):
         return type(value)([_put(one, rest) for one in value])
-    given = isinstance(value, Tensor) and value.requires_grad
-    return next(rest) if given else value
+    return rest.pop(0)[1] if rest and value is rest[0][0] else value
 
 
 class Call:
@@ -77,14 +76,18 @@ class Call:
         named = {key: value for key, value in self.named.items() if key != "input"}
         return Call(self.func, (z, *self.args[1:]), named)
 
-    def of_both(self, a: Tensor, b: Tensor) -> Any:
-        """Do it out of place, of others in place of the two values that depend on the input."""
-        rest = iter((a, b))
-        args = tuple(_put(value, rest) for value in self.args)
-        named = {key: _put(value, rest) for key, value in self.named.items()}
-        if self.by_method:
-            args = args[0].clone(), *args[1:]
-        return self.func(*args, **named)
+    def of_both(self, these: tuple[Tensor, Tensor]) -> Callable[[Tensor, Tensor], Any]:
+        """Return it as a function of two of its arguments, in their order, out of place."""
+
+        def function(a: Tensor, b: Tensor) -> Any:
+            rest = list(zip(these, (a, b), strict=True))
+            args = tuple(_put(value, rest) for value in self.args)
+            named = {key: _put(value, rest) for key, value in self.named.items()}
+            if self.by_method:
+                args = args[0].clone(), *args[1:]
+            return self.func(*args, **named)
+
+        return function
 
     def of(self, z: Tensor) -> Any:
         """Do it out of place, of another first value."""

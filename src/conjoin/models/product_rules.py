@@ -32,7 +32,7 @@ from torch import Tensor
 
 from conjoin.errors import CapabilityError
 from conjoin.models import slopes
-from conjoin.models.call import Call
+from conjoin.models.call import Call, tensors
 from conjoin.models.cuts import plainly
 from conjoin.models.linear import check_made
 
@@ -52,25 +52,30 @@ class _Affine(torch.autograd.Function):
         return f(a, b)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         a, b, partner = ctx.saved_tensors
         again = torch.is_grad_enabled()
         with plainly(), torch.enable_grad():
-            first, second = (z.detach().requires_grad_() for z in (a, b))
             means = (a + a[partner]) / 2, (b + b[partner]) / 2
-            value = ctx.f(first, means[1]), ctx.f(means[0], second)
-            (one,) = torch.autograd.grad(value[0], first, gradients[0], create_graph=again)
-            (two,) = torch.autograd.grad(value[1], second, gradients[0], create_graph=again)
-        return one, two, None, None
+            found: list[Tensor | None] = []
+            for place, z in enumerate((a, b)):
+                leaf = z.detach().requires_grad_()
+                value = ctx.f(leaf, means[1]) if place == 0 else ctx.f(means[0], leaf)
+                wanted = ctx.needs_input_grad[place]
+                found += (
+                    torch.autograd.grad(value, leaf, gradients[0], create_graph=again)
+                    if wanted
+                    else [None]
+                )
+        return found[0], found[1], None, None
 
 
-def _two(ends: Ends, call: Call, f: Callable[..., Tensor] | None = None) -> Tensor:
+def _two(ends: Ends, a: Tensor, b: Tensor, f: Callable[..., Tensor], name: str) -> Tensor:
     """Do a function of two values; each must have the batch first."""
-    a, b = call.given
-    partner = ends(a, call.name)
-    ends(b, call.name)
-    out: Tensor = _Affine.apply(a, b, partner, f or call.of_both)  # type: ignore[no-untyped-call] # torch leaves it untyped
-    ends(out, call.name)
+    partner = ends(a, name)
+    ends(b, name)
+    out: Tensor = _Affine.apply(a, b, partner, f)  # type: ignore[no-untyped-call] # torch leaves it untyped
+    ends(out, name)
     return out
 
 
@@ -269,9 +274,9 @@ def _attention(ends: Ends, call: Call) -> Tensor:
 
 
 def _product(ends: Ends, a: Tensor, b: Tensor, name: str) -> Tensor:
-    if not (a.requires_grad and b.requires_grad):
+    if not (a.requires_grad or b.requires_grad):
         return a @ b
-    return _two(ends, Call(torch.matmul, (a, b), {}), torch.matmul)
+    return _two(ends, a, b, torch.matmul, name)
 
 
 def _checked(rule: Rule) -> Rule:
@@ -287,8 +292,35 @@ def _checked(rule: Rule) -> Rule:
 
 def affine_in_two(ends: Ends, call: Call) -> Tensor:
     """Do an operation that is affine in each of the two values that depend on the input."""
-    out = _two(ends, call)
-    check_made(call, out, {len(call.given[0])})
+    a, b = call.given
+    out = _two(ends, a, b, call.of_both((a, b)), call.name)
+    check_made(call, out, {len(a)})
+    return out
+
+
+def beside(call: Call) -> Tensor | None:
+    """Return what an elementwise product is taken with, if that has a row for each of the batch.
+
+    It moves along a path, too, where it by-passes the cut that is explained.
+    """
+    (z,) = call.given
+    return next(
+        (
+            t
+            for t in tensors(call.args)
+            if t is not z and t.is_floating_point() and (t.ndim, len(t)) == (z.ndim, len(z))
+        ),
+        None,
+    )
+
+
+def by_its_mean(ends: Ends, call: Call) -> Tensor:
+    """Do a product of a value with what stands beside it, which may differ from row to row."""
+    (z,), other = call.given, beside(call)
+    assert other is not None  # noqa: S101 - asked by the caller
+    a, b = (z, other) if call.args[0] is z else (other, z)
+    out = _two(ends, a, b, call.of_both((a, b)), call.name)
+    check_made(call, out, {len(z)})
     return out
 
 
@@ -303,4 +335,6 @@ RULES: dict[str, Rule] = {
 QUOTIENTS = frozenset({"div", "divide", "true_divide", "truediv", "rdiv", "rtruediv", "itruediv"})
 quotient = _checked(_quotient)
 
-__all__ = ["QUOTIENTS", "RULES", "affine_in_two", "quotient"]
+MULTIPLIED = frozenset({"mul", "multiply", "rmul", "imul"})
+
+__all__ = ["MULTIPLIED", "QUOTIENTS", "RULES", "affine_in_two", "beside", "by_its_mean", "quotient"]
