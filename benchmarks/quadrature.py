@@ -108,9 +108,9 @@ def timed(act: Callable[[], Tensor], repeats: int) -> tuple[Tensor, float]:
 
 
 def error(found: Tensor, truth: Tensor) -> float:
-    """Return the mean relative error."""
-    apart = (found.double() - truth).flatten(1).norm(dim=1)
-    return float((apart / truth.flatten(1).norm(dim=1)).mean())
+    """Return the mean relative error; an image whose map is zero has none."""
+    apart, size = (z.flatten(1).norm(dim=1) for z in (found.double() - truth, truth))
+    return float((apart / size)[size > 0].mean())
 
 
 def measured(model: TorchModel, data: Dataset, repeats: int, nodes: int) -> list[tuple[float, ...]]:

@@ -48,7 +48,7 @@ from conjoin.core.path import DOUBLINGS
 from conjoin.core.quantity import given, logit
 from conjoin.core.run import Run, attribute, predict
 from conjoin.core.slice import INPUT, Cut, Side, Slice
-from conjoin.errors import DataError, PlanError
+from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.models.torch import TorchModel
 
 DOUBLE = torch.float64
@@ -563,3 +563,14 @@ def test_what_by_passes_a_gate_counts_by_its_mean() -> None:
     with torch.no_grad():
         moved = module.gate(x) - module.gate(torch.zeros_like(x))
     assert torch.allclose(found, x / 2 * moved, atol=1e-12)  # x moves from 0 to x beside the gate
+
+
+def test_what_is_no_way_is_refused_in_words() -> None:
+    from conjoin.testing.fixtures import example_reader, example_tokens
+
+    reader = example_reader()
+    tokens = example_tokens(reader)
+    with pytest.raises(CapabilityError, match="there are none\\. Take the straight way"):
+        explain(reader, tokens, conductance("embedding"))
+    found = attribute(reader, tokens, layer_integrated_gradients("embedding"), seed=0)
+    assert float(found.gap.abs().max()) < 1e-5 and found.values.ndim == 3

@@ -15,6 +15,7 @@ from conjoin.core.quadrature import Panels, Quadrature, of_nodes
 from conjoin.core.quantity import Question, logit
 from conjoin.core.slice import OUTPUT, Cut, Cuts, Slice, cuts_of
 from conjoin.core.threat import Threat
+from conjoin.errors import PlanError
 from conjoin.typing import Inputs
 
 
@@ -98,7 +99,9 @@ def layer_integrated_gradients(
 
     Reference: sundararajan2017, equation 1, with the activation for the input.
     """
-    (first,) = cuts_of(cut)
+    first, *more = cuts_of(cut)
+    if more:
+        raise PlanError(f"a straight way leads at one layer; got {len(more) + 1} cuts")
     title, path = "layer integrated gradients", Straight(start, of_nodes(quadrature, nodes))
     meaning = "the gradient averaged on the straight way at the layer, times the way"
     return Influence(path, quantity, Slice(first, stop), "sundararajan2017", title, meaning)

@@ -42,6 +42,7 @@ from conjoin.core.protocols import (
     Sliceable,
 )
 from conjoin.core.quadrature import GaussLegendre, Midpoint, Panels, Quadrature, Trapezoid
+from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
@@ -144,6 +145,8 @@ class Within:
 
     def __post_init__(self) -> None:
         _check_draws(self.draws)
+        if not meets(self.threat, Threat):
+            raise PlanError(f"expected a threat, e.g. Linf(0.1); got {self.threat!r}")
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield ``draws`` probes at the input."""

@@ -38,6 +38,7 @@ from conjoin.core.quadrature import (
 )
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut
+from conjoin.errors import CapabilityError
 
 _log = logging.getLogger(__name__)
 PANELS = 4  # of a pass, at least: two passes evaluate the node they share twice
@@ -73,6 +74,12 @@ class Path:
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield the probes in order from the baseline to the example."""
+        if not batch.x.is_floating_point():
+            raise CapabilityError(
+                f"{self!r} leads through inputs between the baseline and the example; of "
+                f"{batch.x.dtype} (tokens) there are none. Take the straight way at the embedding: "
+                "layer_integrated_gradients('embedding')"
+            )
         start = self.baseline(model, batch)
         way = _Way(model, batch, cuts, {INPUT: start}, {INPUT: batch.x})
         found = yield from way.integral(self, self.quadrature, displaced=self.displaced)
