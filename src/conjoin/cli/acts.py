@@ -72,7 +72,7 @@ def attack_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: R
     method, lines = plan.of("robustness", Testing).attack.build(context_of(plan, data)), []
     for text, threat in plan.balls(data).items():
         found = attack(subject.model, data, method, threat, seed=plan.seed, run=run)
-        file = folder / f"attack-{_slug(subject.name, text)}.safetensors"
+        file = folder / f"attack-{slug(subject.name, text)}.safetensors"
         found.save(file)
         standing, evidence = int((~found.success).sum()), Evidence.empirical(repr(method))
         n = share(standing, len(data), plan.alpha, evidence, Bound.UPPER)
@@ -96,7 +96,7 @@ def certify_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: 
             except CapabilityError as error:
                 lines.append(Line(subject.name, setting, str(error), None, None))
                 continue
-            file = folder / f"certify-{_slug(subject.name, text, name)}.safetensors"
+            file = folder / f"certify-{slug(subject.name, text, name)}.safetensors"
             found.save(file)
             proved, evidence = int(found.certified.sum()), found.evidence
             n = share(proved, len(data), plan.alpha, evidence, Bound.LOWER)
@@ -117,7 +117,7 @@ def explain_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: 
     for method in plan.of("explain", Explaining).methods:
         made = method.build(context_of(plan, some))
         found = attribute(subject.model, some, made, seed=plan.seed, run=run)
-        file = folder / f"explain-{_slug(subject.name, str(method))}.safetensors"
+        file = folder / f"explain-{slug(subject.name, str(method))}.safetensors"
         found.save(file)
         picture = contact_sheet(some.x, found.values, plan.bounds)
         if picture is not None:
@@ -131,7 +131,7 @@ def explain_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: 
     return lines
 
 
-def _slug(*words: str) -> str:
+def slug(*words: str) -> str:
     """Join words to a name that can be part of a file's."""
     return "-".join(re.sub(r"[^\w.=+-]+", "_", w.replace(":", "-")) for w in words)[:160]
 
