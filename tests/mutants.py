@@ -240,7 +240,7 @@ LOOKED_AT = (
     ),
     Mutant(
         "--versus is the wrong way round",
-        "cli/photograph.py",
+        "cli/asked.py",
         "return Always(own), Contrast(other), words",
         "return Always(other), Contrast(own), words",
         (EXPLAINED_PHOTOGRAPH,),

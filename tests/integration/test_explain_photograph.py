@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from conjoin.cli.photograph import class_of, where
+from conjoin.cli.asked import class_of
+from conjoin.cli.photograph import where
 from conjoin.core.result import Attribution
 from conjoin.data import imagenet_classes
 from conjoin.errors import PlanError

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from conjoin.audit.result import AuditResult
     from conjoin.audit.section import Chapter
     from conjoin.audit.store import Local
-    from conjoin.cli.photograph import Asked
+    from conjoin.cli.asked import Asked
 
 app = typer.Typer(
     name="conjoin",
@@ -333,7 +333,10 @@ network._blocks.10 --top-units 5"""
 def explain(
     photo: Annotated[
         Path | None,
-        typer.Argument(help="A photograph, in place of data.", show_default="data: --data"),
+        typer.Argument(
+            help="A photograph, in place of data; by efficientnet_lite0 without --model.",
+            show_default="none: --data",
+        ),
     ] = None,
     model: Models = None,
     data: Data = None,
@@ -374,7 +377,7 @@ def explain(
         raise PlanError(
             "--data, --threat, --limit and --plan are about data sets; a photograph takes none of them"
         )
-    from conjoin.cli.photograph import Asked
+    from conjoin.cli.asked import Asked
 
     asked = Asked(photo, about, versus, layer, top_units)
     _explain_photograph(asked, model or list(IMAGENET_MODELS), out, seed or 0, batch_size)

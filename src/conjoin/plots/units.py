@@ -6,13 +6,16 @@ what is left of the image by that map. Each row has one scale of colours, stated
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from conjoin.core.dataset import Dataset
 from conjoin.core.result import Attribution
 from conjoin.metrics.seen import Directed
 from conjoin.plots.compared import LETTER, check_explained
-from conjoin.plots.looks import Mask, Overlay
+from conjoin.plots.looks import Look, Mask, Overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,31 +50,39 @@ def units(
 
     for one in (explained, *found.seen.values()):
         check_explained(one, data, example)
-    x, count = data.x[example], len(found.units)
+    count = len(found.units)
     left = 0.35 + LETTER * max(len(found.cut.name), len("what units of"))
     picture, axes = canvas.grid(3, max(3, count), (1.3, 1.3), left, between=0.3)
     for place in axes.ravel():
         place.set_axis_off()
-    whole = overlay.of(explained.values[example])
-    scale = canvas.full_colour([whole])
-    canvas.draw_input(axes[0, 0], x, bounds)
-    overlay.draw(axes[0, 1], whole, scale, x, bounds)
-    mask.draw(axes[0, 2], mask.of(explained.values[example]), scale, x, bounds)
-    axes[0, 0].set_title(title, fontsize=8, loc="left")
-    canvas.label(axes[0, 0], f"the answer\n{overlay.says(scale)}")
+    x, answer = data.x[example], explained.values[example]
     seen = [found.seen[unit].values[example] for unit in found.units]
-    maps = [overlay.of(values) for values in seen]
-    scale = canvas.full_colour(maps)
+    canvas.draw_input(axes[0, 0], x, bounds)
+    scale = _row(axes[0, 1:], [answer], overlay, x, bounds)
+    _row(axes[0, 2:], [answer], mask, x, bounds)
+    canvas.label(axes[0, 0], f"the answer\n{overlay.says(scale)}")
+    axes[0, 0].set_title(title, fontsize=8, loc="left")
+    scale = _row(axes[1], seen, overlay, x, bounds)
     canvas.label(axes[1, 0], f"what units of\n{found.cut.name}\nsee\n{overlay.says(scale)}")
-    canvas.label(axes[2, 0], mask.says(scale))
-    for k, (unit, values) in enumerate(zip(found.units, seen, strict=True)):
-        overlay.draw(axes[1, k], maps[k], scale, x, bounds)
-        mask.draw(axes[2, k], mask.of(values), scale, x, bounds)
-        said = f"unit {unit}: {float(found.influences[unit]):+.2g}"
-        axes[1, k].set_title(said, fontsize=7)
+    canvas.label(axes[2, 0], mask.says(_row(axes[2], seen, mask, x, bounds)))
+    for place, unit in zip(axes[1], found.units, strict=False):
+        place.set_title(f"unit {unit}: {float(found.influences[unit]):+.2g}", fontsize=7)
     for place in (*axes[0, :3], *axes[1:, :count].ravel()):
         place.set_axis_on()
     return picture
+
+
+def _row(
+    axes: Any, values: Sequence[Tensor], look: Look, x: Tensor, bounds: tuple[float, float]
+) -> float:
+    """Draw maps side by side; return the number of full colour."""
+    from conjoin.plots import canvas
+
+    maps = [look.of(one) for one in values]
+    scale = canvas.full_colour(maps)
+    for place, shown in zip(axes, maps, strict=False):
+        look.draw(place, shown, scale, x, bounds)
+    return scale
 
 
 __all__ = ["units"]
