@@ -38,6 +38,8 @@ nb_merge_streams = True
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 # A page imports the example that the tests import.
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "tests" / "integration")
+# A page shows a photograph that lies here.
+os.environ["CONJOIN_DOCS"] = str(Path(__file__).parent)
 # Pages are small; several threads on a busy machine would mostly wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 logging.getLogger("traitlets").setLevel(logging.WARNING)

@@ -110,6 +110,148 @@ def case(name: str) -> str:
     return f"{SOUND}::test_a_network_is_bounded_rightly_or_refused[{name}]"
 
 
+LOOKS = "tests/unit/plots/test_looks.py"
+TEXT = "tests/unit/plots/test_text.py"
+SEEN = "tests/reference/test_seen.py"
+PHOTOGRAPHS = "tests/unit/data/test_data_photographs.py"
+EXPLAINED_PHOTOGRAPH = "tests/integration/test_explain_photograph.py"
+
+LOOKED_AT = (
+    Mutant(
+        "colours lose their sign",
+        "core/shades.py",
+        "(values / max(scale, 1e-30)).clip(-1, 1)",
+        "abs(values / max(scale, 1e-30)).clip(-1, 1)",
+        (LOOKS, TEXT),
+    ),
+    Mutant(
+        "the largest number is full colour",
+        "core/shades.py",
+        "PERCENTILE = 99.0",
+        "PERCENTILE = 100.0",
+        (LOOKS,),
+    ),
+    Mutant(
+        "a mask keeps what is against",
+        "plots/looks.py",
+        "summed(values).clip(min=0)",
+        "(-summed(values)).clip(min=0)",
+        (LOOKS,),
+    ),
+    Mutant(
+        "a mask keeps too much",
+        "plots/looks.py",
+        "np.quantile(shown, 1 - self.share)",
+        "np.quantile(shown, self.share)",
+        (LOOKS,),
+    ),
+    Mutant(
+        "a mask shows the balance",
+        "plots/looks.py",
+        "blurred(summed(values).clip(min=0), self.blur)",
+        "blurred(summed(values), self.blur).clip(min=0)",
+        (LOOKS,),
+    ),
+    Mutant(
+        "each cell of a row has a scale of its own",
+        "plots/compared.py",
+        "look.draw(place, shown[name], scale,",
+        "look.draw(place, shown[name], canvas.full_colour([shown[name]]),",
+        (LOOKS,),
+    ),
+    Mutant(
+        "padding is coloured",
+        "plots/text.py",
+        "tuple(zip(words, row[: len(words)].tolist(), strict=True))",
+        "tuple(zip([*words, *['-'] * (len(row) - len(words))], row.tolist(), strict=True))",
+        (TEXT,),
+    ),
+    Mutant(
+        "features are averaged, not added up",
+        "plots/text.py",
+        "values.sum(2) if",
+        "values.mean(2) if",
+        (TEXT,),
+    ),
+    Mutant(
+        "what is for is underlined",
+        "plots/text.py",
+        'text-decoration:underline" if value < 0',
+        'text-decoration:underline" if value > 0',
+        (TEXT,),
+    ),
+    Mutant(
+        "ink is black on dark grounds",
+        "plots/text.py",
+        "MIDDLE = 0.179",
+        "MIDDLE = 0.05",
+        (TEXT,),
+    ),
+    Mutant(
+        "the units of the first example alone are ranked",
+        "metrics/seen.py",
+        "unit_influences(inner, Over.SUM).double().mean(0)",
+        "unit_influences(inner, Over.SUM).double()[0]",
+        (SEEN,),
+    ),
+    Mutant(
+        "influences are reduced as what is seen",
+        "metrics/seen.py",
+        "unit_influences(inner, Over.SUM)",
+        "unit_influences(inner, over)",
+        (SEEN,),
+    ),
+    Mutant(
+        "all units see the same",
+        "metrics/seen.py",
+        "quantity=Units((unit,), over)",
+        "quantity=Units(units, over)",
+        (SEEN,),
+    ),
+    Mutant(
+        "what a unit sees is what the output sees",
+        "metrics/seen.py",
+        "where=Slice(INPUT, cut)",
+        "where=Slice(INPUT)",
+        (SEEN,),
+    ),
+    Mutant(
+        "the share counts what is against",
+        "metrics/seen.py",
+        "float(found.influences.clamp(min=0).sum())",
+        "float(found.influences.sum())",
+        (SEEN,),
+    ),
+    Mutant(
+        "a photograph keeps its margin",
+        "data/photographs.py",
+        "scale *= min(size) / (min(size) + margin)",
+        "scale *= 1",
+        (PHOTOGRAPHS,),
+    ),
+    Mutant(
+        "the corner of a photograph is cut out",
+        "data/photographs.py",
+        "(whole - scale * part) / 2",
+        "(whole - scale * part) * 0",
+        (PHOTOGRAPHS,),
+    ),
+    Mutant(
+        "the camera is not heard",
+        "data/photographs.py",
+        "ImageOps.exif_transpose(file)",
+        "file.copy()",
+        (PHOTOGRAPHS,),
+    ),
+    Mutant(
+        "--versus is the wrong way round",
+        "cli/asked.py",
+        "return Always(own), Contrast(other), words",
+        "return Always(other), Contrast(own), words",
+        (EXPLAINED_PHOTOGRAPH,),
+    ),
+)
+
 INFLUENCES = (
     Mutant(
         "a boundary is met at the first point that flips",
@@ -3508,6 +3650,7 @@ PROPAGATION = (
 )
 
 MUTANTS = (
+    *LOOKED_AT,
     *INFLUENCES,
     *STRONGER,
     *CORE,

@@ -12,5 +12,6 @@ SHIPPED_DATA = {
 }
 FASHION_MODELS = ("plain", "shortcut", "adversarial", "certified")  # what an audit is of by default
 SHIPPED_MODELS = (*FASHION_MODELS, "credit_mlp")
+IMAGENET_MODELS = ("efficientnet_lite0",)  # their weights are packages of their own: extra imagenet
 NORMS = ("linf", "l2", "l1")
 FROM_PYTHON = "python:"  # before the name of a model or of data that a plan cannot load

@@ -1,10 +1,10 @@
 """From the words of a plan to models and data.
 
-A model is the name of a shipped one, the path of a model card (JSON beside safetensors), of a ``.pt2``
-(``torch.export``) or of a folder of the Hugging Face layout, or ``module:callable?argument=value``
-returning a ``torch.nn.Module`` or what :func:`conjoin.wrap` makes of one. Data is a shipped set, a
-path, a table ``file.csv?label=paid back&immutable=age``, or such a call returning a :class:`Dataset` or
-(inputs, labels).
+A model is the name of a shipped one or of one for ImageNet (extra ``imagenet``), the path of a model
+card (JSON beside safetensors), of a ``.pt2`` (``torch.export``) or of a folder of the Hugging Face
+layout, or ``module:callable?argument=value`` returning a ``torch.nn.Module`` or what
+:func:`conjoin.wrap` makes of one. Data is a shipped set, a path, a table ``file.csv?label=paid
+back&immutable=age``, or such a call returning a :class:`Dataset` or (inputs, labels).
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ from conjoin.data import (
     table,
 )
 from conjoin.data.files import IMAGE_SUFFIXES, from_arrays
+from conjoin.data.photographs import imagenet_classes
 from conjoin.data.sounds import WAVES
 from conjoin.data.stored import stored, where_large
 from conjoin.data.tables import header
 from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
-from conjoin.models import exported, hub, zoo
+from conjoin.models import exported, hub, imagenet, zoo
 from conjoin.models.torch import TorchModel
 from conjoin.models.wrap import wrap
-from conjoin.names import FROM_PYTHON, GERMAN_CREDIT, SHIPPED_DATA
+from conjoin.names import FROM_PYTHON, GERMAN_CREDIT, IMAGENET_MODELS, SHIPPED_DATA
 
 DEFAULT_RATE = 0.95
 TABLES = {".csv": ",", ".tsv": "\t", ".parquet": "", ".pq": ""}  # and what stands between columns
@@ -62,6 +63,10 @@ def load_subject(text: str) -> Subject:
         raise ModelError(f"{text!r} was given from Python; go on from there, in the same folder")
     if text in zoo.NAMES:
         return _from_card(zoo.shipped(text), zoo.card(text))
+    if text in IMAGENET_MODELS:
+        made, names = imagenet.efficientnet_lite0(), imagenet_classes()
+        shape, bounds = imagenet.SHAPE, (0.0, 1.0)
+        return Subject(text, made, imagenet.SUMMARY, shape=shape, bounds=bounds, classes=names)
     if is_call(text):
         return _called(text)
     path = Path(text)
@@ -70,7 +75,8 @@ def load_subject(text: str) -> Subject:
         return _from_card(TorchModel(network), card)
     if not path.exists():
         raise ModelError(
-            f"no model {text!r}; expected a shipped one ({', '.join(zoo.NAMES)}), a model card "
+            f"no model {text!r}; expected a shipped one ({', '.join(zoo.NAMES)}), "
+            f"{', '.join(IMAGENET_MODELS)} (extra imagenet), a model card "
             "(.json beside its .safetensors), a .pt2 of torch.export, a folder of Hugging Face, or "
             "module:callable"
         )
@@ -108,7 +114,12 @@ def _name(text: str) -> str:
 def _from_card(model: TorchModel, card: cards.Card) -> Subject:
     expects = card.inputs
     return Subject(
-        card.name, model, card.summary, shape=expects.shape, bounds=(expects.low, expects.high)
+        card.name,
+        model,
+        card.summary,
+        shape=expects.shape,
+        bounds=(expects.low, expects.high),
+        classes=card.classes,
     )
 
 

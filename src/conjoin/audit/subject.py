@@ -26,6 +26,7 @@ class Subject:
         summary: A line about it.
         notes: What was noticed when it was loaded.
         shape, bounds: Of the inputs that it was made for, where its card says so.
+        classes: The names of its outputs, likewise.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
     bounds: tuple[float, float] | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def weights(self) -> str:

@@ -111,7 +111,7 @@ class Attacking:
         asked = plan.of("diagnosis", Doubting).examples if self.diagnose else 0
         lines = []
         for text, threat in plan.balls(data).items():
-            slug = _slug(subject.name, text)
+            own = slug(subject.name, text)
             found = worst_case(
                 subject.model,
                 data,
@@ -119,11 +119,11 @@ class Attacking:
                 attack=method,
                 certifiers=(),
                 seed=plan.seed,
-                folder=None if self.record is None else self.record / slug,
+                folder=None if self.record is None else self.record / own,
                 run=run,
                 diagnose=asked,
             )
-            file = folder / f"attack-{slug}.safetensors"
+            file = folder / f"attack-{own}.safetensors"
             found.attacked().save(file)
             if self.robustbench is not None:
                 about = {"name": subject.name, "dataset": data.name}
@@ -151,7 +151,7 @@ def certify_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: 
             except CapabilityError as error:
                 lines.append(Line(subject.name, setting, str(error), None, None))
                 continue
-            file = folder / f"certify-{_slug(subject.name, text, name)}.safetensors"
+            file = folder / f"certify-{slug(subject.name, text, name)}.safetensors"
             found.save(file)
             proved, evidence = int(found.certified.sum()), found.evidence
             n = share(proved, len(data), plan.alpha, evidence, Bound.LOWER)
@@ -172,7 +172,7 @@ def explain_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: 
     for method in plan.of("explain", Explaining).methods:
         made = method.build(context_of(plan, some))
         found = attribute(subject.model, some, made, seed=plan.seed, run=run)
-        file = folder / f"explain-{_slug(subject.name, str(method))}.safetensors"
+        file = folder / f"explain-{slug(subject.name, str(method))}.safetensors"
         found.save(file)
         picture = contact_sheet(some.x, found.values, plan.bounds)
         if picture is not None:
@@ -186,7 +186,7 @@ def explain_act(plan: Plan, subject: Subject, data: Dataset, folder: Path, run: 
     return lines
 
 
-def _slug(*words: str) -> str:
+def slug(*words: str) -> str:
     """Join words to a name that can be part of a file's."""
     return "-".join(re.sub(r"[^\w.=+-]+", "_", w.replace(":", "-")) for w in words)[:160]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from conjoin.names import NORMS, SHIPPED_DATA, SHIPPED_MODELS
+from conjoin.names import IMAGENET_MODELS, NORMS, SHIPPED_DATA, SHIPPED_MODELS
 
 
 def shipped_models(incomplete: str) -> list[str]:
-    """Offer the shipped models."""
-    return [name for name in SHIPPED_MODELS if name.startswith(incomplete)]
+    """Offer the shipped models, and those whose weights are packages."""
+    return [name for name in (*SHIPPED_MODELS, *IMAGENET_MODELS) if name.startswith(incomplete)]
 
 
 def shipped_data(incomplete: str) -> list[str]:

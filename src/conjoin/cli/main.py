@@ -18,7 +18,7 @@ from conjoin.cli.completion import norms, shipped_data, shipped_models
 from conjoin.cli.manners import settle
 from conjoin.cli.outcome import EXIT_CODES, IncompleteError, outcome, working
 from conjoin.errors import PlanError
-from conjoin.names import FASHION_MODELS
+from conjoin.names import FASHION_MODELS, IMAGENET_MODELS
 
 if TYPE_CHECKING:
     from conjoin.audit.executor import Executor
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from conjoin.audit.section import Chapter
     from conjoin.audit.store import Local
     from conjoin.cli.acts import Line
+    from conjoin.cli.asked import Asked
 
 app = typer.Typer(
     name="conjoin",
@@ -42,8 +43,9 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A shipped model, a model card (.json), a .pt2 (torch.export), a folder of Hugging "
-        "Face (safetensors), or 'module:callable?argument=value'; repeatable.",
+        help="A shipped model, efficientnet_lite0 (extra imagenet), a model card (.json), a .pt2 "
+        "(torch.export), a folder of Hugging Face (safetensors), or 'module:callable?argument=value'; "
+        "repeatable.",
         show_default="the four shipped models of images",
         autocompletion=shipped_models,
     ),
@@ -373,8 +375,19 @@ def certify(
     _act("certify", out, batch_size, plan, model, data, threat, limit, seed)
 
 
-@app.command(epilog=ACT_EXAMPLES.format("explain"))
+@app.command(
+    epilog=f"""{ACT_EXAMPLES.format("explain")}
+|   conjoin explain photo.jpg -m efficientnet_lite0 --class tabby --versus "tiger cat" --layer
+network._blocks.10 --top-units 5"""
+)
 def explain(
+    photo: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A photograph, in place of data; by efficientnet_lite0 without --model.",
+            show_default="none: --data",
+        ),
+    ] = None,
     model: Models = None,
     data: Data = None,
     threat: Threats = None,
@@ -383,9 +396,74 @@ def explain(
     out: Out = None,
     plan: PlanFile = None,
     batch_size: BatchSize = None,
+    about: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="Of a photograph: the class to explain, a name or a number.",
+            show_default="the class predicted",
+        ),
+    ] = None,
+    versus: Annotated[
+        str | None, typer.Option(help="The class against which: why the one rather than this one.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="A layer, by name, whose units are ranked and shown.")
+    ] = None,
+    top_units: Annotated[
+        int | None, typer.Option(min=1, help="How many of its units.", show_default="5")
+    ] = None,
 ) -> None:
-    """Explain models' answers on a few examples. Writes attributions and pictures."""
-    _act("explain", out, batch_size, plan, model, data, threat, limit, seed)
+    """Explain models' answers on some examples or a photograph. Writes attributions and pictures."""
+    if photo is None:
+        if any(x is not None for x in (about, versus, layer, top_units)):
+            raise PlanError(
+                "--class, --versus, --layer and --top-units ask about a photograph; give one: conjoin "
+                "explain photo.jpg -m efficientnet_lite0"
+            )
+        _act("explain", out, batch_size, plan, model, data, threat, limit, seed)
+        return
+    if any(x is not None for x in (data, threat, limit, plan)):
+        raise PlanError(
+            "--data, --threat, --limit and --plan are about data sets; a photograph takes none of them"
+        )
+    from conjoin.cli.asked import Asked
+
+    asked = Asked(photo, about, versus, layer, top_units)
+    _explain_photograph(asked, model or list(IMAGENET_MODELS), out, seed or 0, batch_size)
+
+
+def _explain_photograph(
+    asked: Asked, models: list[str], out: Path | None, seed: int, batch_size: int | None
+) -> None:
+    from conjoin.audit.lock import locked
+    from conjoin.audit.store import Local
+    from conjoin.cli.photograph import explain_photograph
+    from conjoin.cli.place import kept
+
+    folder = out or _new_folder("explain")
+    store = Local(folder.absolute())
+    with (
+        kept(store),
+        locked(store),
+        working(lambda: f"what was finished is in {folder}") as observe,
+    ):
+        told = [
+            explain_photograph(asked, name, folder, seed, batch_size, observe) for name in models
+        ]
+    for one in told:
+        _say(f"{one.model} on {asked.photo.name}")
+        table = Table("class", "probability")
+        for row in one.classes:
+            table.add_row(*row)
+        _console().print(table)
+        if one.units:
+            _say(f"why {one.title}")
+            table = Table("unit", "influence", "what it sees lies")
+            for unit in one.units:
+                table.add_row(*unit)
+            _console().print(table)
+        _say("\n".join((*one.notes, f"picture: {one.picture}")))
 
 
 @app.command(

@@ -24,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from conjoin.core.shades import strip
 from conjoin.errors import DataError, SoundnessError
 from conjoin.typing import Flags, Hidden, Inputs, PerExample
 
@@ -182,7 +183,12 @@ class Result:
             _row(name, _range(t)) for name, t in self._tensors().items() if t.ndim == 1
         )
         title = escape(type(self).__name__)
-        return f"<table><caption>{title}: {escape(self._outcome())}</caption>{rows}{ranges}</table>"
+        caption = f"<caption>{title}: {escape(self._outcome())}</caption>"
+        return f"<table>{caption}{rows}{ranges}</table>{self._picture()}"
+
+    def _picture(self) -> str:
+        """Return what there is to see, as HTML."""
+        return ""
 
     def save(self, path: Path | str) -> None:
         """Write the result to one safetensors file, atomically; equal results give equal bytes."""
@@ -444,6 +450,16 @@ class Attribution(Result):
     def _tensors(self) -> dict[str, Tensor]:
         own = {at_cut(k, name): values for k, (name, values) in enumerate(self.layers.items())}
         return own | {"target": self.target, "gap": self.gap, "error": self.error}
+
+    def _picture(self) -> str:
+        drawn = strip(self.values)
+        if drawn is None:
+            return ""
+        address, scale = drawn
+        words = f"the first maps: orange for, purple against, full colour at ±{scale:.2g}"
+        return (
+            f'<figure><img src="{address}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+        )
 
     def _outcome(self) -> str:
         shapes = [f"{name} {tuple(v.shape[1:])}" for name, v in self.layers.items()]

@@ -6,6 +6,7 @@ from conjoin.data.fashion import fashion_mnist, marked
 from conjoin.data.files import from_arrays, image_folder, npz, parquet
 from conjoin.data.german import german_credit
 from conjoin.data.idx import idx_folder, read_idx
+from conjoin.data.photographs import imagenet_classes, photographs
 from conjoin.data.sounds import Sounds, sound_folder
 from conjoin.data.tables import Column, Layout, table
 
@@ -20,9 +21,11 @@ __all__ = [
     "german_credit",
     "idx_folder",
     "image_folder",
+    "imagenet_classes",
     "marked",
     "npz",
     "parquet",
+    "photographs",
     "read_idx",
     "sound_folder",
     "table",

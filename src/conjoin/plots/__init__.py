@@ -2,8 +2,25 @@
 
 from conjoin.plots.attacked import attacked
 from conjoin.plots.bars import bars
+from conjoin.plots.compared import compared
 from conjoin.plots.curves import curves
+from conjoin.plots.looks import Heat, Mask, Overlay
 from conjoin.plots.maps import maps
 from conjoin.plots.show import show
+from conjoin.plots.text import Text, text
+from conjoin.plots.units import units
 
-__all__ = ["attacked", "bars", "curves", "maps", "show"]
+__all__ = [
+    "Heat",
+    "Mask",
+    "Overlay",
+    "Text",
+    "attacked",
+    "bars",
+    "compared",
+    "curves",
+    "maps",
+    "show",
+    "text",
+    "units",
+]

@@ -65,7 +65,7 @@ def attacked(
     for place, words in zip(
         axes[:, 0], ("original", "attacked", f"change ×{factor:g}"), strict=True
     ):
-        place.set_ylabel(words, fontsize=8, rotation=0, ha="right", va="center")
+        canvas.label(place, words)
     return picture
 
 

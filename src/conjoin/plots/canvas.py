@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from conjoin.core.dataset import Dataset, Feature
+from conjoin.core.shades import full_scale
 from conjoin.errors import DataError
 
 try:
@@ -38,12 +39,15 @@ class Picture(Figure):
 
 
 def grid(
-    rows: int, columns: int, cell: tuple[float, float], left: float = 0.9
+    rows: int, columns: int, cell: tuple[float, float], left: float = 0.9, between: float = 0.12
 ) -> tuple[Picture, Any]:
-    """Return a figure of ``rows`` × ``columns`` axes of ``cell`` inches, and the axes as an array."""
+    """Return a figure of ``rows`` × ``columns`` axes of ``cell`` inches, and the axes as an array.
+
+    ``between`` rows there are so many inches: more where they have titles of their own.
+    """
     gap, top, bottom, right = 0.12, 0.55, 0.25, 0.15
     width = left + columns * (cell[0] + gap) + right
-    height = top + rows * (cell[1] + gap) + bottom
+    height = top + rows * (cell[1] + between) + bottom
     picture = Picture(figsize=(width, height))
     axes = picture.subplots(
         rows,
@@ -55,7 +59,7 @@ def grid(
             "bottom": bottom / height,
             "top": 1 - top / height,
             "wspace": gap / cell[0],
-            "hspace": gap / cell[1],
+            "hspace": between / cell[1],
         },
     )
     return picture, axes
@@ -81,9 +85,8 @@ def draw_input(axes: Any, x: Tensor, bounds: tuple[float, float]) -> None:
         bare(axes)
 
 
-def draw_map(axes: Any, values: Tensor, scale: float) -> None:
-    """Draw signed values in colour, those of a pixel's channels added up, or along time."""
-    total = summed(values)
+def draw_map(axes: Any, total: np.ndarray, scale: float) -> None:
+    """Draw signed values in colour, or along time."""
     if total.ndim == 1:
         places = np.arange(len(total))
         axes.fill_between(places, total.clip(min=0), color=FOR, linewidth=0)
@@ -132,10 +135,14 @@ def summed(values: Tensor) -> np.ndarray:
     return total.sum(0) if total.ndim > 1 and total.shape[0] in (1, 3) else total
 
 
-def full_colour(values: Sequence[Tensor]) -> float:
+def full_colour(maps: Sequence[np.ndarray]) -> float:
     """Return the 99th percentile of the magnitude over some maps, above 0."""
-    sizes = np.concatenate([np.abs(summed(v)).ravel() for v in values])
-    return float(np.quantile(sizes, 0.99)) or float(sizes.max()) or 1.0
+    return full_scale(maps) or max(float(np.abs(one).max()) for one in maps) or 1.0
+
+
+def label(axes: Any, words: str) -> None:
+    """Say left of a row what it holds."""
+    axes.set_ylabel(words, fontsize=8, rotation=0, ha="right", va="center")
 
 
 def first(count: int, data: Dataset | None, length: int) -> range:

@@ -31,8 +31,10 @@ from conjoin.core.result import (
     Result,
     Score,
 )
+from conjoin.core.slice import Cut
 from conjoin.data import Sounds
 from conjoin.errors import DataError
+from conjoin.metrics.seen import Directed
 from conjoin.plots import canvas
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -93,6 +95,20 @@ def proved(count: int = 8) -> Certificate:
     return Certificate(story_, clean / 2, clean, flags, radius, flags.clone())
 
 
+def sights(data: Dataset) -> Directed:
+    """Two units of a layer of three, and what each sees."""
+    one, influences = explained(data), torch.tensor([0.25, -1.0, 0.5], dtype=torch.float64)
+    other = replace(one, layers={"input": one.values.flip(3)})
+    return Directed(Cut("body.3"), (2, 0), influences, {2: one, 0: other}, "Conductance")
+
+
+def table(data: Dataset) -> dict[str, dict[str, Attribution]]:
+    """Two methods, two models; one cell is not there."""
+    one = explained(data)
+    double = replace(one, layers={"input": 2 * one.values})
+    return {"saliency": {"plain": one, "robust": double}, "LRP": {"plain": double}}
+
+
 SCORE = Score(story("score"), numbers(12, 1)[:, 0])
 DRAWN: dict[str, Callable[[], Any]] = {
     "maps": lambda: plots.maps(explained(images()), images(), count=4),
@@ -105,6 +121,15 @@ DRAWN: dict[str, Callable[[], Any]] = {
     "bars": lambda: plots.bars(explained(people()), people()),
     "bars-example": lambda: plots.bars(explained(people()), people(), example=1, count=2),
     "score": lambda: plots.show(SCORE),
+    "maps-over": lambda: plots.maps(
+        explained(images(3)), images(3), count=3, look=plots.Overlay(blur=0.8)
+    ),
+    "maps-mask": lambda: plots.maps(
+        explained(images(3)), images(3), count=3, look=plots.Mask(share=0.3)
+    ),
+    "compared": lambda: plots.compared(table(images()), images(), example=1),
+    "compared-sound": lambda: plots.compared(table(sounds()), sounds()),
+    "units": lambda: plots.units(sights(images(3)), images(3), explained(images(3)), title="cat"),
 }
 
 
@@ -298,7 +323,7 @@ def test_radii_that_differ_share_an_axis() -> None:
 def test_a_figure_belongs_to_no_window_and_a_notebook_shows_it() -> None:
     figure = plots.show(SCORE)
     assert figure._repr_png_().startswith(b"\x89PNG")
-    assert canvas.full_colour([torch.zeros(3, 3)]) == 1.0
+    assert canvas.full_colour([np.zeros((3, 3))]) == 1.0
     code = (
         "import sys, conjoin.plots; assert 'matplotlib' not in sys.modules; "
         "from conjoin.plots import canvas; assert 'matplotlib.pyplot' not in sys.modules"

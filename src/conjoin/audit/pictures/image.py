@@ -17,13 +17,11 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
+from conjoin.core.shades import coloured, full_scale
+
 LARGEST_SIDE = 192  # pixels of a stored picture: what a page can show of many side by side
 SHEET_SIDE = 140
 LOSSLESS_SIDE = 64  # small pictures are stored exactly; browsers enlarge them
-# Purple to orange: ColorBrewer's PuOr in eleven colours, by Cynthia Brewer, read backwards.
-SIGNED = bytes.fromhex(
-    "2d004b 542788 8073ac b2abd2 d8daeb f7f7f7 fee0b6 fdb863 e08214 b35806 7f3b08"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +69,9 @@ def _planes(x: Tensor) -> np.ndarray:
     return found
 
 
-def coloured(total: np.ndarray, scale: float) -> np.ndarray:
-    """Return the colours of a signed map, between 0 and 1."""
-    unit = (total / max(scale, 1e-30)).clip(-1, 1)
-    colours = np.frombuffer(SIGNED, np.uint8).reshape(-1, 3) / 255
-    places = np.linspace(-1, 1, len(colours))
-    return np.stack([np.interp(unit, places, channel) for channel in colours.T], axis=-1)
-
-
 def map_scale(maps: Iterable[Tensor]) -> float:
     """Return the 99th percentile of the magnitude over some maps."""
-    sizes = [np.abs(summed(values)).ravel() for values in maps]
-    return float(np.quantile(np.concatenate(sizes), 0.99)) if sizes else 0.0
+    return full_scale(summed(values) for values in maps)
 
 
 def summed(values: Tensor) -> np.ndarray:
