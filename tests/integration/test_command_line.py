@@ -637,7 +637,8 @@ def test_an_output_that_cannot_be_written_is_4_and_one_line() -> None:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("conjoin audit -m ", {"plain", "shortcut", "adversarial", "certified", "credit_mlp"}),
+        ("conjoin audit -m p", {"plain"}),
+        ("conjoin explain -m e", {"efficientnet_lite0"}),
         ("conjoin attack --model c", {"certified", "credit_mlp"}),
         ("conjoin audit --data fashion", {"fashion_mnist", "fashion_mnist_train"}),
         ("conjoin certify -t l", {"linf:", "l1:", "l2:"}),
