@@ -254,6 +254,20 @@ LOOKED_AT = (
 
 INFLUENCES = (
     Mutant(
+        "necessity keeps the units that it should leave out",
+        "metrics/necessity.py",
+        "_probability(model, batch, attributor, ~first, self.fill)",
+        "_probability(model, batch, attributor, first, self.fill)",
+        (f"{DIRECTED}::test_necessity_and_sufficiency_by_hand",),
+    ),
+    Mutant(
+        "folded weights forget the variance",
+        "models/optimised.py",
+        "factor = (norm.running_var.double() + norm.eps).rsqrt()",
+        "factor = torch.ones_like(norm.running_var.double())",
+        ("tests/unit/models/test_models_optimised.py",),
+    ),
+    Mutant(
         "a boundary is met at the first point that flips",
         "core/boundary.py",
         "        return bisected(on_way, fools, end, HALVINGS)",

@@ -13,10 +13,10 @@ from conjoin.attribution import Influence, conductance, internal_influence, sali
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Point
 from conjoin.core.quantity import margin, predicted
-from conjoin.core.run import attribute, predict
+from conjoin.core.run import attribute, predict, score
 from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.core.units import Dense, Largest, Over, Places, Threshold, Units
-from conjoin.errors import CutError, DataError, ModelError, PlanError
+from conjoin.errors import CapabilityError, CutError, DataError, ModelError, PlanError
 from conjoin.metrics.directed import (
     _average_precision,
     class_influences,
@@ -24,6 +24,7 @@ from conjoin.metrics.directed import (
     top_units,
     unit_influences,
 )
+from conjoin.metrics.necessity import Necessity, Sufficiency
 from conjoin.models.kept import kept
 from conjoin.models.torch import TorchModel
 
@@ -177,3 +178,22 @@ def test_units_of_maps_are_added_up() -> None:
     with pytest.raises(DataError, match="units"):
         unit_influences(numbers(3))
     assert Influence(Point()).cuts == (INPUT,) and batch_of(Y).x is Y
+
+
+def test_necessity_and_sufficiency_by_hand() -> None:
+    model, data = sequential(dtype=DOUBLE), examples(5, dtype=DOUBLE)
+    method = conductance("1", nodes=5)
+    shown = attribute(model, data, method, seed=0)
+    order = shown.values.flatten(2).sum(2).argsort(1, descending=True)
+    for share, count in ((0.25, 1), (0.3, 2), (0.75, 3)):
+        keep = torch.zeros(5, 4, dtype=torch.bool).scatter_(1, order[:, :count], True)
+        for metric, kept_ in ((Sufficiency(share, 0.3), keep), (Necessity(share, 0.3), ~keep)):
+            found = score(model, data, method, metric, seed=0, values=shown.values).values
+            for place in range(5):
+                only = kept(model, Cut("1"), kept_[place], 0.3)
+                out = predict(only, data.select([place])).softmax(1)
+                assert torch.allclose(found[place], out[0, shown.target[place]], atol=1e-12)
+    with pytest.raises(CapabilityError, match="explain one"):
+        score(model, data, saliency(), Sufficiency(), seed=0)
+    with pytest.raises(PlanError, match="between 0 and 1"):
+        Necessity(1.0)

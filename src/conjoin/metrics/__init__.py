@@ -5,6 +5,7 @@ from conjoin.metrics.complexity import Complexity, EffectiveComplexity, Sparsene
 from conjoin.metrics.faithfulness import Deletion, Insertion
 from conjoin.metrics.infidelity import Infidelity
 from conjoin.metrics.localisation import MassInside, PointingGame, RankAccuracy
+from conjoin.metrics.necessity import Necessity, Sufficiency
 from conjoin.metrics.relative import (
     RelativeInputStability,
     RelativeOutputStability,
@@ -29,6 +30,7 @@ __all__ = [
     "MassInside",
     "MaxSensitivity",
     "ModelRandomisation",
+    "Necessity",
     "PointingGame",
     "RandomLogit",
     "RankAccuracy",
@@ -38,6 +40,7 @@ __all__ = [
     "RelativeRepresentationStability",
     "SensitivityN",
     "Sparseness",
+    "Sufficiency",
     "TopStability",
     "mean_corruption_error",
 ]

@@ -17,6 +17,7 @@ import torch
 from conjoin import attacks, attribution, certification, metrics
 from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.protocols import Attributor
 from conjoin.core.quadrature import Panels
 from conjoin.core.quantity import logit_ratio
 from conjoin.core.scaled import Scaled
@@ -209,8 +210,15 @@ def _method(check: Make, make: Make, given: Mapping[str, Any]) -> None:
     check(make(), **given)
 
 
+def explanation_for(metric: object, layer: str = "stem") -> Attributor:
+    """Return an explanation that a metric can score: of the input, or of a layer."""
+    if isinstance(metric, metrics.Necessity | metrics.Sufficiency):
+        return attribution.conductance(layer, nodes=5)
+    return attribution.integrated_gradients(nodes=5)
+
+
 def _metric(metric: Any, model: Any, data: Dataset) -> None:
-    check_metric(metric, attribution.integrated_gradients(), model, data)
+    check_metric(metric, explanation_for(metric, "0"), model, data)
 
 
-__all__ = ["ALL_THREATS", "Check", "grounds", "methods", "shipped_checks"]
+__all__ = ["ALL_THREATS", "Check", "explanation_for", "grounds", "methods", "shipped_checks"]
