@@ -1,5 +1,6 @@
 """Scores of explanations, one number per example, and of models under corruptions."""
 
+from conjoin.metrics.attacked import AttackedExplanation, AttackedStability, attack_explanation
 from conjoin.metrics.axioms import CompletenessGap
 from conjoin.metrics.complexity import Complexity, EffectiveComplexity, Sparseness
 from conjoin.metrics.faithfulness import Deletion, Insertion
@@ -18,6 +19,8 @@ from conjoin.metrics.stability import LocalLipschitz, MaxSensitivity, RankStabil
 
 __all__ = [
     "ROAD",
+    "AttackedExplanation",
+    "AttackedStability",
     "CompletenessGap",
     "Complexity",
     "ComplexityRise",
@@ -39,5 +42,6 @@ __all__ = [
     "SensitivityN",
     "Sparseness",
     "TopStability",
+    "attack_explanation",
     "mean_corruption_error",
 ]
