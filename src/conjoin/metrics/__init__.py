@@ -4,8 +4,20 @@ from conjoin.metrics.attacked import AttackedExplanation, AttackedStability, att
 from conjoin.metrics.axioms import CompletenessGap
 from conjoin.metrics.complexity import Complexity, EffectiveComplexity, Sparseness
 from conjoin.metrics.faithfulness import Deletion, Insertion
+from conjoin.metrics.geometry import (
+    CosineTo,
+    RelativeDistanceTo,
+    boundary_agreement,
+    normal_alignment,
+)
 from conjoin.metrics.infidelity import Infidelity
 from conjoin.metrics.localisation import MassInside, PointingGame, RankAccuracy
+from conjoin.metrics.positive import (
+    Concentration,
+    EnergyInside,
+    PositiveOverlap,
+    PositiveShare,
+)
 from conjoin.metrics.relative import (
     RelativeInputStability,
     RelativeOutputStability,
@@ -24,8 +36,11 @@ __all__ = [
     "CompletenessGap",
     "Complexity",
     "ComplexityRise",
+    "Concentration",
+    "CosineTo",
     "Deletion",
     "EffectiveComplexity",
+    "EnergyInside",
     "Infidelity",
     "Insertion",
     "LocalLipschitz",
@@ -33,9 +48,12 @@ __all__ = [
     "MaxSensitivity",
     "ModelRandomisation",
     "PointingGame",
+    "PositiveOverlap",
+    "PositiveShare",
     "RandomLogit",
     "RankAccuracy",
     "RankStability",
+    "RelativeDistanceTo",
     "RelativeInputStability",
     "RelativeOutputStability",
     "RelativeRepresentationStability",
@@ -43,5 +61,7 @@ __all__ = [
     "Sparseness",
     "TopStability",
     "attack_explanation",
+    "boundary_agreement",
     "mean_corruption_error",
+    "normal_alignment",
 ]

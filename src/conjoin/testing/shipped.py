@@ -61,7 +61,10 @@ NEARBY = (  # scores that draw inputs in a small set
     *("LocalLipschitz", "MaxSensitivity", "RankStability", "TopStability"),
     *("RelativeInputStability", "RelativeOutputStability", "RelativeRepresentationStability"),
 )
-IN_A_REGION = ("MassInside", "PointingGame", "RankAccuracy")
+IN_A_REGION = (
+    *("MassInside", "PointingGame", "RankAccuracy"),
+    *("EnergyInside", "PositiveOverlap", "PositiveShare"),
+)
 
 
 def _made(name: str, *parts: object) -> Make:
