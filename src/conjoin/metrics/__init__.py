@@ -2,6 +2,7 @@
 
 from conjoin.metrics.attacked import AttackedExplanation, AttackedStability, attack_explanation
 from conjoin.metrics.axioms import CompletenessGap
+from conjoin.metrics.certified import CertifiedExplanation, certified_explanation
 from conjoin.metrics.complexity import Complexity, EffectiveComplexity, Sparseness
 from conjoin.metrics.faithfulness import Deletion, Insertion
 from conjoin.metrics.geometry import (
@@ -33,6 +34,7 @@ __all__ = [
     "ROAD",
     "AttackedExplanation",
     "AttackedStability",
+    "CertifiedExplanation",
     "CompletenessGap",
     "Complexity",
     "ComplexityRise",
@@ -62,6 +64,7 @@ __all__ = [
     "TopStability",
     "attack_explanation",
     "boundary_agreement",
+    "certified_explanation",
     "mean_corruption_error",
     "normal_alignment",
 ]

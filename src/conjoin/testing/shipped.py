@@ -47,6 +47,8 @@ Make = Callable[..., Any]
 NOT_METHODS = frozenset(
     {
         "AttackedExplanation",
+        "CertifiedExplanation",
+        "certified_explanation",
         "NearestBoundary",
         "Constants",
         "attack_explanation",

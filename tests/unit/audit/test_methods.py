@@ -126,6 +126,7 @@ def test_each_kind_of_method_is_read_off_its_package() -> None:
     # A background is data, which a plan has no words for.
     assert offered[Attributor] == set(attribution.__all__) - {"explained", "expected_gradients"}
     functions = {"AttackedExplanation", "attack_explanation", "mean_corruption_error"}
+    functions |= {"CertifiedExplanation", "certified_explanation"}
     assert offered[Metric] == set(metrics.__all__) - functions
 
 
