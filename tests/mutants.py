@@ -48,6 +48,11 @@ HEAD = "tests/reference/test_head.py"
 INFLUENCE = "tests/reference/test_influence.py"
 CORRUPTIONS = "tests/unit/data/test_data_corruptions.py"
 DATA = "tests/unit/data/test_data_dataset.py"
+DISGUISED = "tests/unit/models/test_models_disguised.py"
+EXPLANATION_ATTACKS = "tests/reference/test_explanation_attacks.py"
+EXPLANATION_CERTIFICATES = "tests/reference/test_explanation_certificates.py"
+GEOMETRY = "tests/reference/test_geometry.py"
+SMOOTHNESS = "tests/reference/test_smoothness.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
 DIRECTED = "tests/reference/test_directed.py"
 DEPLOYED = "tests/reference/test_deployed.py"
@@ -249,6 +254,195 @@ LOOKED_AT = (
         "return Always(own), Contrast(other), words",
         "return Always(other), Contrast(own), words",
         (EXPLAINED_PHOTOGRAPH,),
+    ),
+)
+
+HIP = (
+    Mutant(
+        "an attacked explanation may come with another answer",
+        "attribution/compared.py",
+        "torch.where(lead >= 0, similarity, LOST - lead)",
+        "similarity",
+        (f"{EXPLANATION_ATTACKS}::test_the_prediction_stays_and_the_map_moves",),
+    ),
+    Mutant(
+        "where the answer is lost, descent leads on",
+        "attribution/compared.py",
+        "LOST - lead)",
+        "LOST + lead)",
+        (f"{EXPLANATION_ATTACKS}::test_without_the_guard_predictions_would_have_changed",),
+    ),
+    Mutant(
+        "at a tie any answer is kept",
+        "attribution/compared.py",
+        "lead.clamp(max=less)",
+        "lead",
+        (f"{EXPLANATION_ATTACKS}::test_at_a_tie_the_first_class_is_the_answer",),
+    ),
+    Mutant(
+        "the top moves with the map",
+        "attribution/similarity.py",
+        "        old = mass(before)\n",
+        "        old = mass(now)\n",
+        (f"{EXPLANATION_ATTACKS}::test_similarities_by_their_definitions",),
+    ),
+    Mutant(
+        "a cosine without the length of the map",
+        "attribution/similarity.py",
+        "torch.linalg.vector_norm(a, dim=1) * torch",
+        "torch.linalg.vector_norm(b, dim=1) * torch",
+        (f"{EXPLANATION_ATTACKS}::test_similarities_by_their_definitions",),
+    ),
+    Mutant(
+        "the centre is that of signed values",
+        "attribution/similarity.py",
+        "size = values * values.detach().sign()",
+        "size = values",
+        (f"{EXPLANATION_ATTACKS}::test_similarities_by_their_definitions",),
+    ),
+    Mutant(
+        "the score of an attack is that of the map at x",
+        "metrics/attacked.py",
+        "return torch.minimum(found, self.similarity(values, values))",
+        "return self.similarity(values, values)",
+        (f"{EXPLANATION_ATTACKS}::test_the_score_is_what_the_attack_finds",),
+    ),
+    Mutant(
+        "the smoothed gradient drifts half as far",
+        "certification/drift.py",
+        "    return 2 * constant * min(",
+        "    return constant * min(",
+        (f"{EXPLANATION_CERTIFICATES}::test_the_bound_is_met_by_the_absolute_value",),
+    ),
+    Mutant(
+        "the drift is over the whole radius",
+        "certification/drift.py",
+        "radius / (2 * math.sqrt(2) * scale)",
+        "radius / (math.sqrt(2) * scale)",
+        (f"{EXPLANATION_CERTIFICATES}::test_the_bound_is_met_by_the_absolute_value",),
+    ),
+    Mutant(
+        "the sampling error forgets the mean",
+        "certification/drift.py",
+        "(1 + math.sqrt(2 * math.log(1 / alpha)))",
+        "(math.sqrt(2 * math.log(1 / alpha)))",
+        (f"{EXPLANATION_CERTIFICATES}::test_averages_lie_within_the_sampling_error",),
+    ),
+    Mutant(
+        "the least cosine is that of an orthogonal step",
+        "certification/drift.py",
+        "cosine = (1 - part.square()).clamp(min=0).sqrt() - 1e-12",
+        "cosine = (1 + part.square()).rsqrt()",
+        (f"{EXPLANATION_CERTIFICATES}::test_no_map_within_the_distance_has_a_smaller_cosine",),
+    ),
+    Mutant(
+        "one patch alone pays for passing another",
+        "certification/drift.py",
+        "cost = gaps.square().sum(1) / 2 *",
+        "cost = gaps.square().sum(1) *",
+        (
+            f"{EXPLANATION_CERTIFICATES}::test_one_patch_passes_another_at_their_gap_over_the_root_of_two",
+        ),
+    ),
+    Mutant(
+        "pooling adds up without a root",
+        "certification/drift.py",
+        "math.sqrt(values.shape[1] * patch**2)",
+        "math.sqrt(patch**2)",
+        (f"{EXPLANATION_CERTIFICATES}::test_pooling_brings_maps_no_farther_apart",),
+    ),
+    Mutant(
+        "the constant of a margin is that of its nearest class",
+        "certification/drift.py",
+        "row_constants(found, rows)[0].amax(1)[which]",
+        "row_constants(found, rows)[0].amin(1)[which]",
+        (
+            f"{EXPLANATION_CERTIFICATES}::test_the_constant_of_a_linear_model_is_that_of_its_weights",
+        ),
+    ),
+    Mutant(
+        "a certified explanation forgets the sampling error",
+        "metrics/certified.py",
+        "    cosine = least_cosine(shown.values, away + error)\n",
+        "    cosine = least_cosine(shown.values, away)\n",
+        (f"{EXPLANATION_CERTIFICATES}::test_what_is_reported_follows_from_its_parts",),
+    ),
+    Mutant(
+        "gradients of another function are certified",
+        "metrics/certified.py",
+        "length > constant * (1 + 1e-4)",
+        "length > constant * 9",
+        (f"{EXPLANATION_CERTIFICATES}::test_gradients_of_another_function_are_not_certified",),
+    ),
+    Mutant(
+        "a relative distance in units of the other map",
+        "metrics/geometry.py",
+        "length(a - b) / length(a)",
+        "length(a - b) / length(b)",
+        (f"{GEOMETRY}::test_ig_and_big_of_a_linear_model_are_closed_forms",),
+    ),
+    Mutant(
+        "the boundary's normal is that of the logit",
+        "metrics/geometry.py",
+        "CosineTo(boundary_saliency(search, quantity=margin), title, meaning)",
+        "CosineTo(boundary_saliency(search), title, meaning)",
+        (f"{GEOMETRY}::test_alignment_of_a_linear_model_is_that_of_its_weights",),
+    ),
+    Mutant(
+        "energy counts what speaks against the class",
+        "metrics/positive.py",
+        "by_feature(values).clamp(min=0)",
+        "by_feature(values).abs()",
+        (f"{GEOMETRY}::test_localisation_by_its_definitions",),
+    ),
+    Mutant(
+        "concentration by distances in shares of the map",
+        "metrics/positive.py",
+        ".shape[1:]\n        lines = [torch.arange(n,",
+        ".shape[1:]\n        lines = [2 * torch.arange(n,",
+        (f"{GEOMETRY}::test_localisation_by_its_definitions",),
+    ),
+    Mutant(
+        "a disguise that shows where it lies at the boundary",
+        "models/disguised.py",
+        "(2 * self.distance(x) / self.width)",
+        "(self.distance(x) / self.width)",
+        (f"{DISGUISED}::test_the_gradients_are_those_of_the_other_function",),
+    ),
+    Mutant(
+        "a disguise that answers by the other function's sign",
+        "models/disguised.py",
+        "value - other.low + self.least",
+        "value + self.least",
+        (f"{DISGUISED}::test_it_is_continuous_where_the_gradients_change",),
+    ),
+    Mutant(
+        "a vote by a one-sided test",
+        "models/selective.py",
+        "p = (2 * torch.as_tensor",
+        "p = (torch.as_tensor",
+        (f"{DISGUISED}::test_a_vote_is_an_answer_where_the_binomial_test_says_so",),
+    ),
+    Mutant(
+        "the curvature forgets that probabilities add up to one",
+        "training/smoothness.py",
+        "p * (moved - (p * moved).sum(1, keepdim=True))",
+        "p * moved",
+        (f"{SMOOTHNESS}::test_the_curvature_is_the_top_eigenvalue_of_the_hessian",),
+    ),
+    Mutant(
+        "no power iteration",
+        "training/smoothness.py",
+        "    for _ in range(steps):\n",
+        "    for _ in range(0):\n",
+        (f"{SMOOTHNESS}::test_the_curvature_is_the_top_eigenvalue_of_the_hessian",),
+    ),
+    Mutant(
+        "the path's gradients are credited with nothing",
+        "training/smoothness.py",
+        "(mean * way).flatten(1)",
+        "mean.flatten(1)",
+        (f"{SMOOTHNESS}::test_the_path_norm_is_that_of_integrated_gradients",),
     ),
 )
 
@@ -3665,6 +3859,7 @@ PROPAGATION = (
 
 MUTANTS = (
     *LOOKED_AT,
+    *HIP,
     *INFLUENCES,
     *STRONGER,
     *CORE,

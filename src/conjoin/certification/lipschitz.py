@@ -176,7 +176,7 @@ class PreparedLipschitz:
         How fast the bound falls with the radius; slope and base of the outputs' errors in the length of
         the example.
         """
-        steep, width = _row_constants(self.constants, asked)
+        steep, width = row_constants(self.constants, asked)
         if self.deployed is None:
             x, z = (_line(e, asked.rows, width) for e in (self.own, self.ideal))
         else:
@@ -201,7 +201,7 @@ class PreparedLipschitz:
             )
 
 
-def _row_constants(found: Constants, asked: Asked) -> tuple[Tensor, Tensor]:
+def row_constants(found: Constants, asked: Asked) -> tuple[Tensor, Tensor]:
     """Return the Lipschitz constant of each row of the quantity, and ‖row · V‖."""
     # ‖Σ ρ_c V_c‖ <= Σ |ρ_c| ‖V_c‖ for any other row.
     steep = (asked.rows.abs() @ found.single) * (1 + 1e-12)
@@ -214,7 +214,7 @@ def _row_constants(found: Constants, asked: Asked) -> tuple[Tensor, Tensor]:
 def _apart(found: Constants, errors: tuple[Errors, ...]) -> tuple[Tensor, Tensor]:
     """Add up the errors of each output."""
     rows = torch.eye(len(found.single), dtype=torch.float64, device=found.single.device)[None]
-    width = _row_constants(found, Asked.of(rows))[1]
+    width = row_constants(found, Asked.of(rows))[1]
     lines = [_line(e, rows, width) for e in errors]
     return sum(slope[0] for slope, _ in lines), sum(base[0] for _, base in lines)  # type: ignore[return-value] # of tensors
 

@@ -1,11 +1,25 @@
 """Scores of explanations, one number per example, and of models under corruptions."""
 
+from conjoin.metrics.attacked import AttackedExplanation, AttackedStability, attack_explanation
 from conjoin.metrics.axioms import CompletenessGap
+from conjoin.metrics.certified import CertifiedExplanation, certified_explanation
 from conjoin.metrics.complexity import Complexity, EffectiveComplexity, Sparseness
 from conjoin.metrics.faithfulness import Deletion, Insertion
+from conjoin.metrics.geometry import (
+    CosineTo,
+    RelativeDistanceTo,
+    boundary_agreement,
+    normal_alignment,
+)
 from conjoin.metrics.infidelity import Infidelity
 from conjoin.metrics.localisation import MassInside, PointingGame, RankAccuracy
 from conjoin.metrics.necessity import Necessity, Sufficiency
+from conjoin.metrics.positive import (
+    Concentration,
+    EnergyInside,
+    PositiveOverlap,
+    PositiveShare,
+)
 from conjoin.metrics.relative import (
     RelativeInputStability,
     RelativeOutputStability,
@@ -19,11 +33,17 @@ from conjoin.metrics.stability import LocalLipschitz, MaxSensitivity, RankStabil
 
 __all__ = [
     "ROAD",
+    "AttackedExplanation",
+    "AttackedStability",
+    "CertifiedExplanation",
     "CompletenessGap",
     "Complexity",
     "ComplexityRise",
+    "Concentration",
+    "CosineTo",
     "Deletion",
     "EffectiveComplexity",
+    "EnergyInside",
     "Infidelity",
     "Insertion",
     "LocalLipschitz",
@@ -32,9 +52,12 @@ __all__ = [
     "ModelRandomisation",
     "Necessity",
     "PointingGame",
+    "PositiveOverlap",
+    "PositiveShare",
     "RandomLogit",
     "RankAccuracy",
     "RankStability",
+    "RelativeDistanceTo",
     "RelativeInputStability",
     "RelativeOutputStability",
     "RelativeRepresentationStability",
@@ -42,5 +65,9 @@ __all__ = [
     "Sparseness",
     "Sufficiency",
     "TopStability",
+    "attack_explanation",
+    "boundary_agreement",
+    "certified_explanation",
     "mean_corruption_error",
+    "normal_alignment",
 ]

@@ -80,7 +80,7 @@ class RankAccuracy:
         Raises:
             DataError: If a region is empty, or does not fit.
         """
-        inside = _features_in(self.region, values)
+        inside = features_in(self.region, values)
         return top_inside(by_feature(values), inside, inside.sum(1))
 
 
@@ -113,11 +113,11 @@ class PointingGame:
         Raises:
             DataError: If a region is empty, or does not fit.
         """
-        inside = _features_in(self.region, values)
+        inside = features_in(self.region, values)
         return top_inside(by_feature(values), inside, torch.ones_like(inside.sum(1)))
 
 
-def _features_in(region: Tensor, values: Tensor) -> Tensor:
+def features_in(region: Tensor, values: Tensor) -> Tensor:
     """Return which features lie in the region, ``(batch, features)``: pixels with any channel in it."""
     if region.shape[1:] != values.shape[1:] or len(region) not in {1, len(values)}:
         raise DataError(

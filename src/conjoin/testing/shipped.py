@@ -47,8 +47,12 @@ from conjoin.testing.fixtures import (
 Make = Callable[..., Any]
 NOT_METHODS = frozenset(
     {
+        "AttackedExplanation",
+        "CertifiedExplanation",
+        "certified_explanation",
         "NearestBoundary",
         "Constants",
+        "attack_explanation",
         "certified_radius",
         "explained",
         "mean_corruption_error",
@@ -60,7 +64,10 @@ NEARBY = (  # scores that draw inputs in a small set
     *("LocalLipschitz", "MaxSensitivity", "RankStability", "TopStability"),
     *("RelativeInputStability", "RelativeOutputStability", "RelativeRepresentationStability"),
 )
-IN_A_REGION = ("MassInside", "PointingGame", "RankAccuracy")
+IN_A_REGION = (
+    *("MassInside", "PointingGame", "RankAccuracy"),
+    *("EnergyInside", "PositiveOverlap", "PositiveShare"),
+)
 
 
 def _made(name: str, *parts: object) -> Make:
@@ -88,6 +95,9 @@ MADE_WITH: Mapping[str, Make] = {
     "Influence": attribution.saliency,
     "kernel_shap": lambda: attribution.kernel_shap(coalitions=120),
     "rise": lambda: attribution.rise(masks=60),
+    "AttackedStability": lambda: metrics.AttackedStability(
+        Linf(0.05), attacks.Homotopy(sharpness=(4.0,), steps=2)
+    ),
     **{name: _made(name, Linf(0.05), 2) for name in NEARBY},
     "conductance": lambda: attribution.conductance(INPUT, nodes=5),
     "internal_influence": lambda: attribution.internal_influence(INPUT),

@@ -2,5 +2,15 @@
 
 from conjoin.training.fit import Recipe, fit
 from conjoin.training.objective import Adversarial, GloRo, Objective, Standard
+from conjoin.training.smoothness import IGNorm, SmoothSurface
 
-__all__ = ["Adversarial", "GloRo", "Objective", "Recipe", "Standard", "fit"]
+__all__ = [
+    "Adversarial",
+    "GloRo",
+    "IGNorm",
+    "Objective",
+    "Recipe",
+    "SmoothSurface",
+    "Standard",
+    "fit",
+]

@@ -54,8 +54,8 @@ class Adversarial:
         """Return the mean cross-entropy in nats at the attacked inputs."""
         assert isinstance(self.threat.eps, float)  # noqa: S101 - one radius for all
         threat = self.threat.at(self.threat.eps * min(1.0, 3 * progress))
-        with _evaluated(network):
-            z = self.method(_Plain(network, batch.x.device), batch, threat, margin)
+        with evaluated(network):
+            z = self.method(Plain(network, batch.x.device), batch, threat, margin)
         return functional.cross_entropy(network(z, **batch.context), batch.aim)
 
 
@@ -89,19 +89,20 @@ class GloRo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plain:
+class Plain:
     """A module as a model, without adapter, for the inner loop of training."""
 
     network: nn.Module
     device: torch.device
 
     def __call__(self, batch: Batch, /) -> Tensor:
+        """Pass through the module."""
         out: Tensor = self.network(batch.x, **batch.context)
         return out
 
 
 @contextmanager
-def _evaluated(network: nn.Module) -> Iterator[None]:
+def evaluated(network: nn.Module) -> Iterator[None]:
     """Attack in evaluation mode, without gradients in the weights."""
     training = network.training
     wanted = [(p, p.requires_grad) for p in network.parameters()]

@@ -125,7 +125,9 @@ def test_each_kind_of_method_is_read_off_its_package() -> None:
     assert offered[Certifier] == set(certification.__all__) - {"Constants", "certified_radius"}
     # A background is data, which a plan has no words for.
     assert offered[Attributor] == set(attribution.__all__) - {"explained", "expected_gradients"}
-    assert offered[Metric] == set(metrics.__all__) - {"mean_corruption_error"}
+    functions = {"AttackedExplanation", "attack_explanation", "mean_corruption_error"}
+    functions |= {"CertifiedExplanation", "certified_explanation"}
+    assert offered[Metric] == set(metrics.__all__) - functions
 
 
 def test_a_method_that_a_package_adds_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
