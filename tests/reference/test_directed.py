@@ -47,6 +47,8 @@ def test_quantities_of_units_have_the_published_values() -> None:
     assert Units((-1,), Over.MEAN)(Z, NO).tolist() == Z[:, 1].mean((1, 2)).tolist()
     with pytest.raises(CutError, match="no unit 3"):
         Units((3,))(Y, NO)
+    with pytest.raises(CutError, match="twice"):
+        Units((0, -3))(Y, NO)
     for bad in ((), (1, 1)):
         with pytest.raises(PlanError, match="each once"):
             Units(bad)
@@ -113,8 +115,9 @@ def test_a_model_keeps_units_as_by_hand() -> None:
         predict(kept(model, Cut("1"), torch.ones(3, dtype=torch.bool)), data)
     with pytest.raises(PlanError, match="a flag for each unit"):
         kept(model, Cut("1"), torch.ones(4))
-    with pytest.raises(PlanError, match="a fill for 4 units"):
-        kept(model, Cut("1"), keep, torch.zeros(3))
+    for shape in ((3,), (4, 4), (3, 4), (2, 4, 1, 1)):
+        with pytest.raises(PlanError, match="a fill for 4 units"):
+            kept(model, Cut("1"), keep, torch.zeros(shape))
 
 
 def planted() -> tuple[TorchModel, Dataset]:

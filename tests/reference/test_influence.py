@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -45,6 +46,7 @@ from conjoin.core.distribution import (
     Trapezoid,
 )
 from conjoin.core.path import DOUBLINGS
+from conjoin.core.quadrature import density
 from conjoin.core.quantity import given, logit
 from conjoin.core.run import Run, attribute, predict
 from conjoin.core.slice import INPUT, Cut, Side, Slice
@@ -290,10 +292,14 @@ def test_a_smooth_network_is_taken_by_gauss_legendre() -> None:
     data = Dataset(numbers(5, 4, seed=3, dtype=DOUBLE), torch.zeros(5, dtype=torch.int64))
     with model.held():
         assert bool(model.switched(batch_of(data.x[:4]), 2).isnan().all())
-    for cuts in (INPUT, Cut("1")):
-        ours = explain(model, data, conductance(cuts, nodes=12))
-        theirs = explain(model, data, conductance(cuts, quadrature=GaussLegendre(12)))
-        assert torch.equal(ours, theirs)
+    for ours, theirs in (
+        (integrated_gradients(nodes=12), integrated_gradients(quadrature=GaussLegendre(12))),
+        (
+            layer_integrated_gradients("1", nodes=12),
+            layer_integrated_gradients("1", quadrature=GaussLegendre(12)),
+        ),
+    ):
+        assert torch.equal(explain(model, data, ours), explain(model, data, theirs))
     fine = attribute(
         model, data, integrated_gradients(quadrature=Panels(5, tolerance=1e-6)), seed=0
     )
@@ -542,14 +548,23 @@ def test_an_explanation_along_a_path_can_be_differentiated() -> None:
         assert torch.autograd.gradcheck(values, (numbers(2, 3, dtype=DOUBLE).requires_grad_(),))
 
 
-def test_what_by_passes_a_gate_counts_by_its_mean() -> None:
+def by_einsum(x: Tensor, gate: Tensor) -> Tensor:
+    return torch.einsum("bi,bi->bi", x, gate)
+
+
+def by_matmul(x: Tensor, gate: Tensor) -> Tensor:
+    return torch.diagonal(x[:, :, None] @ gate[:, None], dim1=1, dim2=2)
+
+
+@pytest.mark.parametrize("product", [torch.mul, by_einsum, by_matmul])
+def test_what_by_passes_a_gate_counts_by_its_mean(product: Callable[..., Tensor]) -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.gate = nn.Linear(3, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([(x * self.gate(x)).sum(1), x.sum(1)], 1)
+            return torch.stack([product(x, self.gate(x)).sum(1), x.sum(1)], 1)
 
     module = Gated()
     module.gate.weight.data = numbers(3, 3)
@@ -574,3 +589,106 @@ def test_what_is_no_way_is_refused_in_words() -> None:
         explain(reader, tokens, conductance("embedding"))
     found = attribute(reader, tokens, layer_integrated_gradients("embedding"), seed=0)
     assert float(found.gap.abs().max()) < 1e-5 and found.values.ndim == 3
+
+
+class Pieces(nn.Module):
+    """One function of ReLU's kind between two layers."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.one, self.two, self.function = nn.Linear(4, 12), nn.Linear(12, 3), function
+        for place, layer in enumerate((self.one, self.two)):
+            layer.weight.data = numbers(*layer.weight.shape, seed=place)
+            layer.bias.data = numbers(*layer.bias.shape, seed=7 + place)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.function(self.one(x)))
+
+
+WRITTEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "amax over a tuple": lambda h: torch.stack([h, 0 * h], -1).amax((-1,)),
+    "amin over a tuple": lambda h: -torch.stack([-h, 0 * h], -1).amin((-1,)),
+    "min over an axis": lambda h: -torch.stack([-h, 0 * h], -1).min(-1).values,
+    "where": lambda h: torch.where(h > 0, h, 0.0),
+    "threshold": lambda h: nn.functional.threshold(h, 0.0, 0.0),
+    "mask": lambda h: h * (h > 0),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_network_with_pieces_is_not_taken_for_smooth(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, x = TorchModel(Pieces(WRITTEN[name])), 2 * numbers(6, 4, seed=3, dtype=DOUBLE)
+    same = TorchModel(Pieces(torch.relu))
+    data = Dataset(x, torch.zeros(6, dtype=torch.int64))
+    with model.held(), same.held():
+        told, wanted = (m.switched(batch_of(x), 3) for m in (model, same))
+    if name.startswith(("where", "threshold", "mask")):
+        assert torch.equal(told, wanted)
+    assert torch.equal(told > 0, wanted > 0)
+    found = explain(model, data, integrated_gradients(nodes=20))
+    limit = explain(same, data, integrated_gradients(nodes=2000))
+    off = float((found - limit).norm() / limit.norm())
+    if "over" in name:
+        assert off < 1e-3
+    else:  # no secant, and a warning says so
+        assert "midpoints" in caplog.text and off < 5e-2
+
+
+def test_a_density_is_by_the_root_of_what_switches() -> None:
+    shares = torch.tensor([[0.04, 0.0], [0.0, 0.0], [0.16, 0.0], [0.0, 0.0]], dtype=DOUBLE)
+
+    class Told(TorchModel):
+        """Says what switches."""
+
+        def switched(self, batch: object, blocks: int, /, *, put: object = None) -> Tensor:  # type: ignore[override]
+            return shares.clone()
+
+    batch = batch_of(torch.zeros(2, 1, dtype=DOUBLE))
+    found = density(Told(nn.Identity()), batch, lambda t: {INPUT: batch.x}, 4, 64)
+    assert found is not None
+    first = 0.7 * torch.tensor([0.2, 0, 0.4, 0], dtype=DOUBLE) / 0.6 + 0.3 / 4
+    assert torch.allclose(found[:, 0].diff(), first) and torch.allclose(
+        found[:, 1].diff(), first * 0 + 0.25
+    )
+
+
+def test_each_cut_has_noise_of_its_own() -> None:
+    module = nn.Sequential(nn.Identity(), nn.Identity(), nn.Linear(4, 2))
+    model = TorchModel(module.double())
+    batch = batch_of(numbers(3, 4, dtype=DOUBLE))
+    with model.held():
+        (probe,) = next(Gaussian(0.5, 1)(model, batch, (Cut("0"), Cut("1"))))
+    one, two = (z - batch.x for z in probe.put.values())
+    assert float((one - two).abs().min()) > 0
+
+
+def test_inner_cuts_of_a_smooth_network_take_panels() -> None:
+    model, x = TorchModel(Pieces(torch.tanh)), numbers(5, 4, seed=3, dtype=DOUBLE)
+    data = Dataset(x, torch.zeros(5, dtype=torch.int64))
+    inner = attribute(model, data, conductance("two", nodes=6), seed=0)
+    assert float(inner.gap.abs().max()) < 1e-12
+
+
+def test_two_nodes_with_a_tolerance_are_compared_with_more() -> None:
+    model, x = TorchModel(Pieces(torch.relu)), 2 * numbers(6, 4, seed=3, dtype=DOUBLE)
+    data = Dataset(x, torch.zeros(6, dtype=torch.int64))
+    deep = residual(dtype=DOUBLE)
+    told = attribute(
+        deep,
+        examples(4, dtype=DOUBLE),
+        integrated_gradients(quadrature=Panels(2, tolerance=math.inf)),
+        seed=0,
+    )
+    assert bool((told.error > 1e-4).all())
+    met = attribute(model, data, integrated_gradients(quadrature=Panels(2, tolerance=1e-3)), seed=0)
+    assert bool((met.error <= 1e-3).all())
+
+
+def test_a_network_that_overwrites_what_its_gradient_needs_is_refused() -> None:
+    model = TorchModel(Pieces(lambda h: h.exp().mul_(2.0)))
+    data = Dataset(numbers(3, 4, dtype=DOUBLE), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(CapabilityError, match="writes into a value"):
+        attribute(model, data, saliency(), seed=0)

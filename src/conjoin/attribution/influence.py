@@ -209,11 +209,9 @@ class _Passes:
             put = dict(points[0])
             if count > 1:
                 put = {cut: torch.cat([point[cut] for point in points]) for cut in put}
-            if not keep:  # a cut in front of those asked for needs no graph
+            if not keep:  # also in front of the cuts: secants ask what moves along the path
                 put = {
-                    cut: value.detach().requires_grad_(
-                        cut in self.cuts and value.is_floating_point()
-                    )
+                    cut: value.detach().requires_grad_(value.is_floating_point())
                     for cut, value in put.items()
                 }
             *at, out = self.model.run(rows, put=put, take=(*self.cuts, self.asks.where.stop))

@@ -155,6 +155,8 @@ def check_explanations(values: object, count: int) -> Tensor:
         )
     if len(values) != count:
         raise DataError(f"{len(values)} explanations came for {count} examples; give one each")
+    if not bool(values.isfinite().all()):
+        raise DataError("the explanations hold NaN or infinity, of which no score means anything")
     return values
 
 

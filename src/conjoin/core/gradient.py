@@ -70,14 +70,22 @@ def gradients(
     """
     found: tuple[Tensor | None, ...] = (None,)
     if value.requires_grad:
-        found = torch.autograd.grad(
-            value,
-            places,
-            torch.ones_like(value),
-            create_graph=keep,
-            retain_graph=keep or again,
-            allow_unused=True,
-        )
+        try:
+            found = torch.autograd.grad(
+                value,
+                places,
+                torch.ones_like(value),
+                create_graph=keep,
+                retain_graph=keep or again,
+                allow_unused=True,
+            )
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            raise CapabilityError(
+                "the model writes into a value that its own gradient needs (an in-place operation on a "
+                "result that was saved): it has no gradient. Take the out-of-place form there"
+            ) from error
     if all(gradient is None for gradient in found):
         raise CapabilityError(
             "no gradient reaches the place asked for: the model is not differentiable (rounding, "

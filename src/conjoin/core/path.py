@@ -36,6 +36,7 @@ from conjoin.core.quadrature import (
     trapezoid,
     weighted,
 )
+from conjoin.core.returned import returned
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut
 from conjoin.errors import CapabilityError
@@ -80,7 +81,8 @@ class Path:
                 f"{batch.x.dtype} (tokens) there are none. Take the straight way at the embedding: "
                 "layer_integrated_gradients('embedding')"
             )
-        start = self.baseline(model, batch)
+        came: object = self.baseline(model, batch)
+        start = returned(self.baseline, came, batch.x.shape, batch.x, dtype=batch.x.dtype)
         way = _Way(model, batch, cuts, {INPUT: start}, {INPUT: batch.x})
         found = yield from way.integral(self, self.quadrature, displaced=self.displaced)
         return replace(found, ends=way.ends if self.displaced else None)
@@ -192,6 +194,10 @@ class _Way:
         else:
             spread, other = self._spread(self.model, rule), GaussLegendre
 
+        straight = not displaced or all(cut in self.start for cut in self.cuts)
+        if other is GaussLegendre and spread is None and not straight:
+            spread = self._even()  # cells of an image converge no faster than its panels
+
         def taken(panels_: int) -> Weighed:
             if spread is None:
                 return self._weighed(other(panels_ + 1), displaced=displaced)
@@ -207,7 +213,7 @@ class _Way:
         """Halve panels until half of them say the same of every example."""
         values = before = yield from taken(max(1, least // 2))
         error = torch.full_like(before[0].flatten(1)[:, 0], torch.inf)
-        for doubling in range(DOUBLINGS + 1):
+        for doubling in range(int(least == 1), DOUBLINGS + 1):  # of one panel there is no half
             now = yield from taken(least * 2**doubling)
             unmet = (error > tolerance) | error.isinf()
             values, error = (
@@ -230,6 +236,10 @@ class _Way:
         """Return how to spread the nodes; ``None`` for a smooth network."""
         if rule.placed and rule.nodes > 2:
             return density(model, self.batch, self.at, rule.nodes, self.size)
+        return self._even()
+
+    def _even(self) -> Tensor:
+        """Spread nodes evenly."""
         even = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.batch.x.device)
         return even[:, None].expand(2, len(self.batch))
 

@@ -41,8 +41,8 @@ class Panels:
     place it. One panel alone is DeepLIFT-rescale. That the shares add up says nothing of their
     accuracy: ask for an estimate. Where an operation of the model has no secant, midpoints take their
     place, and a warning is logged. Where no operation has pieces, the network being smooth,
-    Gauss-Legendre nodes take their place, which converge faster there: then values add up as far as
-    they are accurate.
+    Gauss-Legendre nodes take their place on straight ways, where they converge faster: then values add
+    up as far as they are accurate.
 
     Attributes:
         nodes: On the path, with both ends.

@@ -68,7 +68,10 @@ class Units:
         count = outputs.shape[1] if outputs.ndim > 1 else 0
         if wrong := [unit for unit in self.units if not -count <= unit < count]:
             raise CutError(f"there is no unit {wrong[0]}; the activation has {count} along axis 1")
-        return self.over.of(outputs[:, list(self.units)]).sum(1)
+        places = [unit % count for unit in self.units]
+        if len(set(places)) < len(places):
+            raise CutError(f"{self!r} names one of {count} units twice")
+        return self.over.of(outputs[:, places]).sum(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Dense:
                 f"expected {(len(outputs), *outputs.shape[2:])}: target=predicted, or Places(class)"
             )
         chosen = outputs.gather(1, aim.clamp(min=0)[:, None])[:, 0]
-        return torch.where(aim >= 0, chosen, 0).flatten(1).sum(1)
+        return torch.where(aim >= 0, chosen, 0).reshape(len(outputs), -1).sum(1)
 
 
 @dataclass(frozen=True, slots=True)

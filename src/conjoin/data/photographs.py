@@ -64,7 +64,14 @@ def _pixels(path: Path, shape: tuple[int, int, int] | None, margin: int) -> np.n
 
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert(MODES[3 if shape is None else shape[0]])
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode.startswith("I"):  # 16 bits: a conversion would clip them
+                deep = np.asarray(picture, np.float64) / 257
+                picture = Image.fromarray(deep.round().clip(0, 255).astype(np.uint8))
+            if picture.has_transparency_data:
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture.convert("RGBA"))
+            picture = picture.convert(MODES[3 if shape is None else shape[0]])
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is no readable image: {error}; give a JPEG or a PNG") from error
     if shape is not None and picture.size != (size := (shape[2], shape[1])):

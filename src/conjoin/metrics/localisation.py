@@ -45,8 +45,13 @@ class MassInside:
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
         """Return the share, per example."""
-        magnitude = values.abs().flatten(1)
-        inside = (magnitude * self.region.flatten(1).to(values.device)).sum(1)
+        region, magnitude = self.region, values.abs().flatten(1)
+        if region.dtype != torch.bool or region.shape[1:] != values.shape[1:]:
+            raise DataError(
+                f"expected a region of flags, torch.bool of shape (1, *{tuple(values.shape[1:])}); got "
+                f"{region.dtype} of shape {tuple(region.shape)}"
+            )
+        inside = (magnitude * region.flatten(1).to(values.device)).sum(1)
         total = magnitude.sum(1)
         return torch.where(total > 0, inside / total.clamp(min=1e-30), 0)
 

@@ -79,7 +79,8 @@ def kept(model: Sliceable, cut: Cut, units: Tensor, fill: Tensor | float = 0.0) 
         )
     still = torch.as_tensor(fill)
     still = still.expand(len(units)).clone() if still.ndim == 0 else still
-    if len(units) not in still.shape[:2]:
+    each = still.ndim > 1 and still.shape[:2] == (1, len(units))
+    if not each and still.shape != (len(units),):
         raise PlanError(
             f"a fill for {len(units)} units must be a number, ({len(units)},) or "
             f"(1, {len(units)}, *places); got shape {tuple(still.shape)}"

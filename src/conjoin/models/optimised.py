@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from conjoin.core.dataset import Dataset
 from conjoin.core.run import Run, predict
@@ -102,6 +103,8 @@ def _fold(module: nn.Module, graph: fx.Graph) -> tuple[str, ...]:
         layer = module.get_submodule(str(source.target))
         once = calls[str(node.target)] == calls[str(source.target)] == 1
         if not once or not isinstance(layer, _LAYERS) or len(source.users) > 1:
+            continue
+        if is_parametrized(layer) or is_parametrized(norm):
             continue
         if norm.running_mean is None or norm.running_var is None:
             continue

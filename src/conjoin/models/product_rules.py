@@ -32,7 +32,7 @@ from torch import Tensor
 
 from conjoin.errors import CapabilityError
 from conjoin.models import slopes
-from conjoin.models.call import Call, tensors
+from conjoin.models.call import Call
 from conjoin.models.cuts import plainly
 from conjoin.models.linear import check_made
 
@@ -298,32 +298,6 @@ def affine_in_two(ends: Ends, call: Call) -> Tensor:
     return out
 
 
-def beside(call: Call) -> Tensor | None:
-    """Return what an elementwise product is taken with, if that has a row for each of the batch.
-
-    It moves along a path, too, where it by-passes the cut that is explained.
-    """
-    (z,) = call.given
-    return next(
-        (
-            t
-            for t in tensors(call.args)
-            if t is not z and t.is_floating_point() and (t.ndim, len(t)) == (z.ndim, len(z))
-        ),
-        None,
-    )
-
-
-def by_its_mean(ends: Ends, call: Call) -> Tensor:
-    """Do a product of a value with what stands beside it, which may differ from row to row."""
-    (z,), other = call.given, beside(call)
-    assert other is not None  # noqa: S101 - asked by the caller
-    a, b = (z, other) if call.args[0] is z else (other, z)
-    out = _two(ends, a, b, call.of_both((a, b)), call.name)
-    check_made(call, out, {len(z)})
-    return out
-
-
 RULES: dict[str, Rule] = {
     "softmax": _softmaxes(log=False),
     "log_softmax": _softmaxes(log=True),
@@ -335,6 +309,4 @@ RULES: dict[str, Rule] = {
 QUOTIENTS = frozenset({"div", "divide", "true_divide", "truediv", "rdiv", "rtruediv", "itruediv"})
 quotient = _checked(_quotient)
 
-MULTIPLIED = frozenset({"mul", "multiply", "rmul", "imul"})
-
-__all__ = ["MULTIPLIED", "QUOTIENTS", "RULES", "affine_in_two", "beside", "by_its_mean", "quotient"]
+__all__ = ["QUOTIENTS", "RULES", "affine_in_two", "quotient"]

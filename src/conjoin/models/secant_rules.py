@@ -17,7 +17,7 @@ from conjoin.errors import CapabilityError
 from conjoin.models import product_rules, slopes
 from conjoin.models.call import Call
 from conjoin.models.linear import PRODUCTS
-from conjoin.models.product_rules import MULTIPLIED, QUOTIENTS
+from conjoin.models.product_rules import QUOTIENTS
 from conjoin.models.slopes import Slope
 
 _BLOCK = 1 << 17  # elements
@@ -288,8 +288,6 @@ def rule_of(call: Call) -> Rule | None:
         return product_rules.quotient
     if call.name in PRODUCTS and len(call.given) == 2:
         return product_rules.affine_in_two
-    if call.name in MULTIPLIED and product_rules.beside(call) is not None:
-        return product_rules.by_its_mean
     return RULES.get(call.name)
 
 

@@ -89,18 +89,26 @@ def _shrunk(bound: Named) -> list[Tensor]:
     return [bound["input"] > width, bound["input"] > -width]
 
 
-def _larger(bound: Named) -> list[Tensor]:
-    z, other = bound["input"], bound.get("other", bound.get("dim"))
-    if isinstance(other, Tensor):
-        return [z > other]
-    return [z.argmax(other)] if isinstance(other, int) and other % z.ndim else []
+def _winners(sign: int) -> Callable[[Named], list[Tensor]]:
+    """Look at which of two values, or of the entries along axes, is the largest."""
+
+    def seen(bound: Named) -> list[Tensor]:
+        z, other = bound["input"], bound.get("other", bound.get("dim"))
+        if isinstance(other, Tensor):
+            return [z > other]
+        axes = [other] if isinstance(other, int) else list(other or ())
+        if not axes or any(axis % z.ndim == 0 for axis in axes):
+            return []
+        best = z.amax(axes, keepdim=True) if sign > 0 else z.amin(axes, keepdim=True)
+        return [z == best]
+
+    return seen
 
 
-def _smaller(bound: Named) -> list[Tensor]:
-    z, other = bound["input"], bound.get("other", bound.get("dim"))
-    if isinstance(other, Tensor):
-        return [z > other]
-    return [z.argmin(other)] if isinstance(other, int) and other % z.ndim else []
+def _compared(bound: Named) -> list[Tensor]:
+    """Look at a comparison, of which a module makes a mask or a branch of values."""
+    other = bound.get("other")
+    return [] if other is None else [bound["input"] > other]
 
 
 def _pooled(pool: Callable[..., tuple[Tensor, Tensor]], names: str) -> Any:
@@ -135,8 +143,10 @@ _LOOKS: dict[str, tuple[str, Callable[[Named], list[Tensor]]]] = {
     **{name: ("input min max", _between("min", "max", None, None)) for name in ("clamp", "clip")},
     "clamp_min": ("input min", _between("min", "max", None, None)),
     "clamp_max": ("input max", _between("min", "max", None, None)),
-    **{name: ("input other", _larger) for name in ("maximum", "fmax", "max", "amax")},
-    **{name: ("input other", _smaller) for name in ("minimum", "fmin", "min", "amin")},
+    **{name: ("input other", _winners(1)) for name in ("maximum", "fmax", "max", "amax")},
+    **{name: ("input other", _winners(-1)) for name in ("minimum", "fmin", "min", "amin")},
+    **{name: ("input other", _compared) for name in ("gt", "ge", "lt", "le", "greater", "less")},
+    "threshold": ("input threshold", lambda bound: [bound["input"] > bound["threshold"]]),
     **{
         f"max_pool{axes}d": (
             f"input {_WINDOWS}",

@@ -74,3 +74,14 @@ def test_the_classes_of_imagenet_are_in_their_order() -> None:
     assert len(names) == 1000 and names[0] == "tench, Tinca tinca"
     assert names[281] == "tabby, tabby cat" and names[282] == "tiger cat"
     assert names[999].startswith("toilet tissue")
+
+
+def test_sixteen_bits_are_scaled_and_what_shines_through_is_white(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    deep = photographs(tmp_path / "deep.png").x
+    assert abs(float(deep.mean()) - 40000 / 65535) < 2e-3
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert float(photographs(tmp_path / "clear.png").x.min()) == 1.0

@@ -80,6 +80,11 @@ def twice() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), norm, nn.Linear(5, 5), norm)
 
 
+def parametrised() -> nn.Module:
+    dense = nn.utils.parametrizations.weight_norm(nn.Linear(64, 5))
+    return nn.Sequential(nn.Flatten(), dense, nn.BatchNorm1d(5))
+
+
 def watched() -> nn.Module:
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5))
     module[1].register_forward_hook(lambda *_: None)
@@ -104,6 +109,7 @@ class Elsewhere(nn.Module):
         (Branching, "cannot trace"),
         (twice, "no batch normalisation"),
         (watched, "hooks"),
+        (parametrised, "no batch normalisation"),
         (Elsewhere, "something else"),
     ],
 )
