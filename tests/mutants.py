@@ -448,6 +448,41 @@ HIP = (
 
 INFLUENCES = (
     Mutant(
+        "what moves in front of a cut is a constant to secants",
+        "attribution/influence.py",
+        "value.detach().requires_grad_(value.is_floating_point())",
+        "value.detach().requires_grad_(cut in self.cuts)",
+        (f"{INFLUENCE}::test_what_by_passes_a_gate_counts_by_its_mean",),
+    ),
+    Mutant(
+        "a density by what switches, not its root",
+        "core/quadrature.py",
+        "torch.cat(blocks).sqrt_()",
+        "torch.cat(blocks)",
+        (f"{INFLUENCE}::test_a_density_is_by_the_root_of_what_switches",),
+    ),
+    Mutant(
+        "the least entry is looked for as the largest",
+        "models/switches.py",
+        "else z.amin(axes, keepdim=True)",
+        "else z.amax(axes, keepdim=True)",
+        (f"{INFLUENCE}::test_a_network_with_pieces_is_not_taken_for_smooth",),
+    ),
+    Mutant(
+        "cuts share their noise",
+        "core/distribution.py",
+        'batch.rng.fold("noise").fold(place)',
+        'batch.rng.fold("noise").fold(0)',
+        (f"{INFLUENCE}::test_each_cut_has_noise_of_its_own",),
+    ),
+    Mutant(
+        "one panel is compared with itself",
+        "core/path.py",
+        "range(int(least == 1), DOUBLINGS + 1)",
+        "range(DOUBLINGS + 1)",
+        (f"{INFLUENCE}::test_two_nodes_with_a_tolerance_are_compared_with_more",),
+    ),
+    Mutant(
         "necessity keeps the units that it should leave out",
         "metrics/necessity.py",
         "_probability(model, batch, attributor, ~first, self.fill)",
