@@ -466,7 +466,7 @@ INFLUENCES = (
         "models/switches.py",
         "else z.amin(axes, keepdim=True)",
         "else z.amax(axes, keepdim=True)",
-        (f"{INFLUENCE}::test_a_network_with_pieces_is_not_taken_for_smooth",),
+        (f"{INFLUENCE}::test_the_pieces_of_the_largest_and_the_least_of_several",),
     ),
     Mutant(
         "cuts share their noise",

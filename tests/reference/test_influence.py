@@ -692,3 +692,19 @@ def test_a_network_that_overwrites_what_its_gradient_needs_is_refused() -> None:
     data = Dataset(numbers(3, 4, dtype=DOUBLE), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(CapabilityError, match="writes into a value"):
         attribute(model, data, saliency(), seed=0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_pieces_of_the_largest_and_the_least_of_several(sign: int) -> None:
+    class Winner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            parts = x.unflatten(1, (2, 5))
+            return parts.amax((2,)) if sign > 0 else parts.amin((2,))
+
+    model, x = TorchModel(Winner()), numbers(6, 10, seed=4, dtype=DOUBLE)
+    model.dtype = DOUBLE
+    with model.held():
+        found = model.switched(batch_of(x), 6)
+    places = (sign * x.unflatten(1, (2, 5))).argmax(2)
+    moved = (places[1:] != places[:-1]).double().sum(1, keepdim=True)
+    assert torch.equal(found, 2 * moved / 10)  # one entry of ten stops winning, another begins
