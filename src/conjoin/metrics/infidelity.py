@@ -38,6 +38,10 @@ class Noise:
 
     scale: float = 0.2
 
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < torch.inf:
+            raise PlanError(f"the scale of noise must be > 0; got {self.scale!r}")
+
     def __call__(self, x: Tensor, blank: Tensor, rng: Streams, draws: range) -> Tensor:
         """Return perturbations, ``(draws, batch, *input)``."""
         flat = x.flatten(1)

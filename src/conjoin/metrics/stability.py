@@ -69,6 +69,10 @@ class TopStability:
     draws: int = 4
     share: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise PlanError(f"expected a share of the features in (0, 1]; got {self.share!r}")
+
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:

@@ -3,8 +3,8 @@
 While :class:`Rewired` is entered, every max(z, 0), also one cut off from above (ReLU6), passes back
 what a rule makes of its derivative and of the gradient that arrives. It sees what goes through the
 functions of ``torch``, so functional, in-place and reused forms alike. Custom autograd functions,
-scripted modules and products with a mask are not seen: like every other operation they keep their
-derivatives. What comes back is *not* a derivative of anything.
+scripted modules, products with a mask and ``maximum(z, 0)`` are not seen: like every other operation
+they keep their derivatives. What comes back is *not* a derivative of anything.
 """
 
 from __future__ import annotations
