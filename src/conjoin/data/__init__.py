@@ -8,12 +8,14 @@ from conjoin.data.german import german_credit
 from conjoin.data.idx import idx_folder, read_idx
 from conjoin.data.sounds import Sounds, sound_folder
 from conjoin.data.tables import Column, Layout, table
+from conjoin.data.texts import Texts
 
 __all__ = [
     "Column",
     "Deviations",
     "Layout",
     "Sounds",
+    "Texts",
     "corrupted",
     "fashion_mnist",
     "from_arrays",
