@@ -7,7 +7,9 @@ import json
 import os
 import signal
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from markupsafe import Markup
@@ -23,8 +25,10 @@ from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.core.dataset import Dataset
+from conjoin.core.protocols import Batch, Model, Sliceable
 from conjoin.core.random import Streams
 from conjoin.core.run import predict
+from conjoin.core.slice import Slice
 from conjoin.models.torch import TorchModel
 
 PLAN = {"limit": 0, "shard": 8, "shown": 6}
@@ -76,6 +80,23 @@ class Harmed(Net):
 
 def net(seed: int = 0) -> TorchModel:
     return TorchModel(Net(seed))
+
+
+@dataclass(frozen=True)
+class Echo:
+    """An explanation that shows the input, or its negative, whatever the model is."""
+
+    needs: ClassVar[type] = Model
+    where: ClassVar[Slice] = Slice()
+    reference: ClassVar[str] = "adebayo2018"
+    title: ClassVar[str] = "echo"
+    factor: float = 1.0
+
+    def __call__(self, model: Sliceable, batch: Batch, /) -> Tensor:
+        return self.factor * batch.x
+
+    def ends(self, model: Sliceable, batch: Batch, /) -> None:
+        return None
 
 
 class Sums(Part):

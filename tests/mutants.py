@@ -54,6 +54,10 @@ EXPLANATION_CERTIFICATES = "tests/reference/test_explanation_certificates.py"
 GEOMETRY = "tests/reference/test_geometry.py"
 SMOOTHNESS = "tests/reference/test_smoothness.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
+AGREEMENT = "tests/unit/audit/test_agreement.py"
+EXPLAIN = "tests/unit/audit/test_explain.py"
+INSIDE = "tests/unit/audit/test_inside.py"
+MEANS = "tests/unit/audit/test_means.py"
 DIRECTED = "tests/reference/test_directed.py"
 DEPLOYED = "tests/reference/test_deployed.py"
 GRAPHS = "tests/property/test_graphs.py"
@@ -706,8 +710,8 @@ CORE = (
     Mutant(
         "the baseline is ignored",
         "core/path.py",
-        "        start = self.baseline(model, batch)\n        way",
-        "        start = torch.zeros_like(batch.x)\n        way",
+        "came: object = self.baseline(model, batch)",
+        "came: object = zeros(model, batch)",
         (f"{ATTRIBUTION}::test_linear_models_are_exact_at_every_budget",),
     ),
     Mutant(
@@ -2964,6 +2968,104 @@ STRONGER = (
         "torch.manual_seed(number)",
         "torch.manual_seed(0)",
         (DIAGNOSIS,),
+    ),
+    Mutant(
+        "a mean counts what is shown",
+        "audit/sections/explain/scores.py",
+        "return values if bool(chosen.all()) else values[~chosen]",
+        "return values",
+        (f"{EXPLAIN}::test_examples_that_are_shown_do_not_count_in_the_mean",),
+    ),
+    Mutant(
+        "a bet pays for one side alone",
+        "audit/statistics.py",
+        "gains.cumsum().max() >= log(2 / alpha)",
+        "gains.cumsum().max() >= log(1 / alpha)",
+        (MEANS,),
+    ),
+    Mutant(
+        "a bet is placed once the value is seen",
+        "audit/statistics.py",
+        "np.concatenate([[0.25], spread[:-1]])",
+        "spread",
+        (MEANS,),
+    ),
+    Mutant(
+        "a capital is looked at in the end alone",
+        "audit/statistics.py",
+        "gains.cumsum().max() >=",
+        "gains.sum() >=",
+        (MEANS,),
+    ),
+    Mutant(
+        "methods that agree disagree",
+        "audit/rules.py",
+        "if correlation < rules.agreement_floor",
+        "if correlation > rules.agreement_floor",
+        (AGREEMENT,),
+    ),
+    Mutant(
+        "a method that notices does not",
+        "audit/rules.py",
+        "if correlation >= rules.sanity_ceiling",
+        "if correlation <= rules.sanity_ceiling",
+        (AGREEMENT,),
+    ),
+    Mutant(
+        "a method is compared with itself",
+        "audit/sections/explain/agreement.py",
+        "spearman(maps[one], maps[other])",
+        "spearman(maps[one], maps[one])",
+        (AGREEMENT,),
+    ),
+    Mutant(
+        "the pair that agrees most is told",
+        "audit/sections/explain/findings.py",
+        "worst = min(apart",
+        "worst = max(apart",
+        (AGREEMENT,),
+    ),
+    Mutant(
+        "the influence of a unit counts what is shown",
+        "audit/sections/explain/inside.py",
+        "own = drawn(influences, chosen(shard))",
+        "own = influences",
+        (INSIDE,),
+    ),
+    Mutant(
+        "the means of the shards are not added up",
+        "audit/sections/explain/inside.py",
+        'total = sum(one["count"] for one in told)',
+        'total = told[0]["count"]',
+        (INSIDE,),
+    ),
+    Mutant(
+        "each unit sees what the first does",
+        "audit/sections/explain/inside.py",
+        '"quantity": Units((unit,))',
+        '"quantity": Units((0,))',
+        (INSIDE,),
+    ),
+    Mutant(
+        "a layer is explained by the input",
+        "audit/sections/explain/inside.py",
+        '"where": Slice(cut, method.where.stop)',
+        '"where": method.where',
+        (INSIDE,),
+    ),
+    Mutant(
+        "what is at a token is not added up",
+        "audit/sections/explain/task.py",
+        "values.flatten(2).sum(2) if",
+        "values.flatten(2)[:, :, 0] if",
+        (INSIDE,),
+    ),
+    Mutant(
+        "a word against the answer is underlined as one for it",
+        "audit/pictures/text.py",
+        '"for" if share > 0 else "against"',
+        '"for" if share < 0 else "against"',
+        ("tests/unit/audit/test_pictures.py",),
     ),
     Mutant(
         "red is as good as amber",

@@ -200,8 +200,8 @@ def test_scores_are_columns_by_method_and_leave_out_what_was_chosen_for_show(
     result, _ = found
     table = result.table("explain")
     keys = sorted(set(table["key"].to_pylist()))
-    assert [key.split()[0] for key in keys] == ["integrated_gradients", "saliency"]
-    rows = table.to_pylist()
+    assert [key.split()[0] for key in keys] == ["integrated_gradients", "methods", "saliency"]
+    rows = [row for row in table.to_pylist() if row["key"] != "methods compared"]
     assert sum(row["shown"] for row in rows) == 2 * 2 * len(result.run.examples) > 0
     for score in result.run.sections["explain"].models["first"]["scores"]:
         own = [
@@ -330,7 +330,7 @@ def test_data_without_a_region_say_so_once(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert page.count("this data has no marked region") == 1
     metrics = {s["metric"] for s in result.run.sections["explain"].models["first"]["scores"]}
-    assert not any("MassInside" in metric for metric in metrics) and len(metrics) == 4
+    assert not any("MassInside" in metric for metric in metrics) and len(metrics) == 6
 
 
 class Odd(nn.Module):

@@ -18,6 +18,7 @@ from conjoin.audit.schema import Part
 from conjoin.audit.statistics import clopper_pearson, enough
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Correlation = Annotated[float, Field(ge=-1, le=1)]
 
 
 class Rules(Part):
@@ -30,6 +31,10 @@ class Rules(Part):
         lost_ceiling: A share that is right, and wrong once the region is blanked: below this.
         blind_ceiling: A share where the attack saw no gradient, at most.
         stability_floor: Mean rank correlation of explanations that counts as stable.
+        agreement_floor: Mean rank correlation of two methods below which they disagree: they then have
+            less than its square of the variance of their ranks in common.
+        sanity_ceiling: Mean rank correlation with the map of random weights, or of another class, from
+            which a method does not notice: that of a map which counts as the same under noise.
         required: Kinds of findings without which no model is trusted.
     """
 
@@ -40,7 +45,9 @@ class Rules(Part):
     proved_floor: Share = 0.5
     lost_ceiling: Share = 0.1
     blind_ceiling: Share = 0.01
-    stability_floor: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    stability_floor: Correlation = 0.5
+    agreement_floor: Correlation = 0.25
+    sanity_ceiling: Correlation = 0.5
     required: tuple[str, ...] = ("accuracy", "certified_accuracy")
 
 
@@ -114,6 +121,16 @@ def stable(correlation: float, rules: Rules) -> Ruling:
     return Ruling(found, Verdict.TRUST)
 
 
+def disagree(correlation: float, rules: Rules) -> Ruling | None:
+    """Do two methods tell different things? That is evidence about both of them, and caps nothing."""
+    return Ruling(Bearing.OPEN, Verdict.TRUST) if correlation < rules.agreement_floor else None
+
+
+def unmoved(correlation: float, rules: Rules) -> Ruling | None:
+    """Does a method give much the same map of what is another? That is evidence against the method."""
+    return Ruling(Bearing.OPEN, Verdict.TRUST) if correlation >= rules.sanity_ceiling else None
+
+
 def _too_few(least: int | None, rules: Rules) -> Ruling:
     needed = None if least is None else max(least, rules.least_examples)
     return Ruling(Bearing.OPEN, Verdict.TOO_FEW, needed)
@@ -131,8 +148,10 @@ __all__ = [
     "beats_guessing",
     "believed",
     "blind",
+    "disagree",
     "proves",
     "relies",
     "stable",
+    "unmoved",
     "withstands",
 ]

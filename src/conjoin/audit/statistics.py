@@ -1,23 +1,30 @@
-"""What may be said of shares of examples: intervals, how many are enough, pairs, and samples.
+"""What may be said of shares and means over examples: intervals, how many are enough, pairs, samples.
 
-All of it is exact: binomial and hypergeometric tails, and *no* normal approximation.
+All of it holds for any number of examples: binomial and hypergeometric tails, bets on bounded values,
+and *no* normal approximation.
 
-Reference: clopper1934 (intervals); mcnemar1947 (pairs).
+Reference: clopper1934 (intervals of shares); waudbysmith2024 (of means); mcnemar1947 (pairs).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from fractions import Fraction
-from math import comb
+from math import comb, log
 
+import numpy as np
+import torch
 from scipy import special
+from torch import Tensor
 
 from conjoin.audit.schema import Bound, Number, Unit, number
 from conjoin.core.binomial import clopper_pearson, least_share
+from conjoin.core.random import Streams
 from conjoin.core.result import Evidence
 
 SOURCE = "clopper1934"  # of the intervals
+STAKE = 0.75  # of what a bet may lose at the most
+HALVINGS = 50  # of the range of a mean
 
 
 def share(
@@ -41,6 +48,53 @@ def enough(share: float, floor: float, alpha: float, most: int = 1 << 30) -> int
     if share <= floor or not clears(most):
         return None
     return bisect_left(range(1, most), True, key=clears) + 1
+
+
+def mean_between(
+    values: Tensor, between: tuple[float, float], alpha: float, seed: int = 0
+) -> tuple[float, float]:
+    """Return an interval of the mean of values of a known range; it fails with ``alpha`` at most.
+
+    Against each candidate one bets on the values, one after another, in an order drawn from the seed:
+    if it is the mean, the capital Π (1 ± λ_t (x_t - m)) comes to 2 / α with probability α / 2 at most.
+    The values must be those of examples drawn at random; of their distribution nothing is supposed.
+
+    Args:
+        values: One an example; what rounding put outside the range counts as its end.
+        between: The least and the greatest value that there can be.
+        alpha: Of both sides together.
+        seed: Of the order.
+
+    Reference: waudbysmith2024, theorem 3 (the hedged capital), for a fixed number of examples.
+    """
+    least, most = between
+    order = Streams.of(seed, torch.arange(len(values))).fold("bets").uniform(1)[:, 0].argsort()
+    found = values.detach().cpu().double()[order].numpy()
+    unit = ((found - least) / (most - least)).clip(0.0, 1.0)
+    # Bets may refute every candidate; a wider interval holds as well, and has the mean of the values.
+    mean = float(unit.mean())
+    low = min(_least_mean(unit, alpha), mean)
+    high = max(1.0 - _least_mean(1.0 - unit, alpha), mean)
+    return least + (most - least) * low, least + (most - least) * high
+
+
+def _least_mean(x: np.ndarray, alpha: float) -> float:
+    """Return the least mean in 0..1 that no bet on larger values refutes."""
+    count = np.arange(1, len(x) + 1)
+    mean = (0.5 + x.cumsum()) / (count + 1)
+    spread = (0.25 + np.square(x - mean).cumsum()) / (count + 1)
+    before = np.concatenate([[0.25], spread[:-1]])  # a bet is placed before the value is seen
+    bet = np.sqrt(2 * log(2 / alpha) / (len(x) * before))
+
+    def refuted(m: float) -> bool:
+        gains = np.log1p(np.minimum(bet, STAKE / max(m, 1e-300)) * (x - m))
+        return bool(gains.cumsum().max() >= log(2 / alpha))
+
+    low, high = 0.0, 1.0  # the capital falls as the candidate rises
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low
 
 
 def mcnemar(first: int, second: int) -> float:
@@ -68,4 +122,4 @@ def most_marked(marked: int, drawn: int, total: int, alpha: float) -> int:
     return marked + bisect_left(range(1, unseen + 1), True, key=unlikely)
 
 
-__all__ = ["SOURCE", "clopper_pearson", "enough", "mcnemar", "most_marked", "share"]
+__all__ = ["SOURCE", "clopper_pearson", "enough", "mcnemar", "mean_between", "most_marked", "share"]

@@ -207,6 +207,19 @@ def _plain(part: object) -> bool:
     return part is None or (isinstance(part, int | float) and math.isfinite(part))
 
 
+def need_numbers(data: Dataset) -> None:
+    """Refuse data that a ball of the plan cannot be round: tokens are replaced, not moved.
+
+    Raises:
+        CapabilityError: If the inputs are tokens.
+    """
+    if not data.x.is_floating_point():
+        raise CapabilityError(
+            "the plan's threats move numbers, and these inputs are tokens, which are replaced: attack "
+            "them with conjoin.attack and a Substitution (docs: tokens)"
+        )
+
+
 def make_threat(said: Said, bounds: Bounds = (0.0, 1.0), data: Dataset | None = None) -> Threat:
     """Make the threat that was said.
 
@@ -255,6 +268,7 @@ __all__ = [
     "Said",
     "ThreatTable",
     "make_threat",
+    "need_numbers",
     "norms",
     "parse_number",
     "parse_threat",

@@ -48,6 +48,7 @@ class Description:
         title: Its name, as one would say it.
         meaning: What it does or measures, in a clause.
         better: Which way it is to be read, if it is a score.
+        between: Its least and its greatest value, if it is a score that has both.
         references: Bibliography keys of its paper and of its parts' papers.
         text: All that it was made of.
     """
@@ -55,6 +56,7 @@ class Description:
     title: str
     meaning: str
     better: Better | None
+    between: tuple[float, float] | None
     references: tuple[str, ...]
     text: str
 
@@ -68,6 +70,7 @@ def described(method: object) -> Description:
         title=getattr(method, "title", "") or (words if words.isupper() else words.lower()),
         meaning=getattr(method, "meaning", "") or first,
         better=getattr(method, "better", None),
+        between=getattr(method, "between", None),
         references=references_of(method),
         text=repr(method),
     )

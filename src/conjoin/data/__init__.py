@@ -9,12 +9,14 @@ from conjoin.data.idx import idx_folder, read_idx
 from conjoin.data.photographs import imagenet_classes, photographs
 from conjoin.data.sounds import Sounds, sound_folder
 from conjoin.data.tables import Column, Layout, table
+from conjoin.data.texts import Texts
 
 __all__ = [
     "Column",
     "Deviations",
     "Layout",
     "Sounds",
+    "Texts",
     "corrupted",
     "fashion_mnist",
     "from_arrays",

@@ -32,6 +32,7 @@ class Sparseness:
     title: ClassVar[str] = "sparseness"
     meaning: ClassVar[str] = "Gini index of the values' magnitudes"
     better: ClassVar[Better] = Better.HIGHER
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /

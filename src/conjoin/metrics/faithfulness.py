@@ -59,6 +59,7 @@ class Deletion:
     """
 
     reference: ClassVar[str] = "petsiuk2018"
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
     steps: int = 14
     baseline: float | Reference = 0.0
     order: Order = Order.MORF
@@ -102,6 +103,7 @@ class Insertion:
     """
 
     reference: ClassVar[str] = "petsiuk2018"
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
     steps: int = 14
     baseline: float | Reference = 0.0
     order: Order = Order.MORF

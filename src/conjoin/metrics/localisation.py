@@ -35,6 +35,7 @@ class MassInside:
     title: ClassVar[str] = "mass in the region"
     meaning: ClassVar[str] = "share of the attribution inside the region"
     better: ClassVar[Better] = Better.NEITHER
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
     region: Tensor
 
     def __repr__(self) -> str:
@@ -71,6 +72,7 @@ class RankAccuracy:
     title: ClassVar[str] = "rank accuracy in the region"
     meaning: ClassVar[str] = "share of the top features inside the region, as many as it holds"
     better: ClassVar[Better] = Better.NEITHER
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
     region: Tensor
 
     def __repr__(self) -> str:
@@ -104,6 +106,7 @@ class PointingGame:
     title: ClassVar[str] = "pointing game"
     meaning: ClassVar[str] = "whether the top feature lies in the region"
     better: ClassVar[Better] = Better.NEITHER
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
     region: Tensor
 
     def __repr__(self) -> str:

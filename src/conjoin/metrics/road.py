@@ -47,6 +47,7 @@ class ROAD:
     """
 
     reference: ClassVar[str] = "rong2022"
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
     steps: int = 9
     noise: float = 0.01
     order: Order = Order.MORF

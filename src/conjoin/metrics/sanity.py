@@ -43,6 +43,7 @@ class ModelRandomisation:
     title: ClassVar[str] = "model parameter randomisation"
     meaning: ClassVar[str] = "rank correlation with the map of a network of random weights"
     better: ClassVar[Better] = Better.LOWER
+    between: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     layers: int | None = None
     only: bool = False
     magnitudes: bool = False
@@ -108,6 +109,7 @@ class RandomLogit:
     title: ClassVar[str] = "random logit"
     meaning: ClassVar[str] = "rank correlation with the map of another, random class"
     better: ClassVar[Better] = Better.LOWER
+    between: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /

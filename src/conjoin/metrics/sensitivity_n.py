@@ -45,6 +45,7 @@ class SensitivityN:
     title: ClassVar[str] = "sensitivity-n"
     meaning: ClassVar[str] = "correlation of summed values with the fall when these are removed"
     better: ClassVar[Better] = Better.HIGHER
+    between: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     share: float = 0.2
     draws: int = 100
     baseline: Reference = zeros

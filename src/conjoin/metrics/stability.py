@@ -41,6 +41,7 @@ class RankStability:
     title: ClassVar[str] = "rank stability"
     meaning: ClassVar[str] = "least rank correlation under small random changes"
     better: ClassVar[Better] = Better.HIGHER
+    between: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     threat: Threat
     draws: int = 4
 
@@ -65,6 +66,7 @@ class TopStability:
     title: ClassVar[str] = "top stability"
     meaning: ClassVar[str] = "least share of the top features kept under small random changes"
     better: ClassVar[Better] = Better.HIGHER
+    between: ClassVar[tuple[float, float]] = (0.0, 1.0)
     threat: Threat
     draws: int = 4
     share: float = 0.1

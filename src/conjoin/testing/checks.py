@@ -19,6 +19,7 @@ from conjoin.attacks import PGD
 from conjoin.attribution import saliency
 from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.naming import described
 from conjoin.core.operator import evaluate
 from conjoin.core.postcondition import contained, distance, part_of, placed
 from conjoin.core.protocols import (
@@ -165,13 +166,19 @@ def check_metric(
     """Hold a score of explanations to its contract.
 
     Raises:
-        ContractError: If it does not print as a value, or depends on the batch or the order.
+        ContractError: If it does not print as a value, depends on the batch or the order, or leaves
+            the range ``between`` that it states.
         PostconditionError: From the driver, e.g. if a score is not finite.
     """
     _check_value(metric)
     model, data = _given(model, data)
     by = saliency() if method is None else method
-    score(model, data, by, metric, seed=1)
+    found = score(model, data, by, metric, seed=1).values
+    least, most = described(metric).between or (-torch.inf, torch.inf)
+    require(
+        (found >= least - 1e-5) & (found <= most + 1e-5),
+        f"{metric!r} gives {float(found.min()):g}..{float(found.max()):g}; it says {least:g}..{most:g}",
+    )
     _same(lambda d, r: score(model, d, by, metric, seed=1, run=r).values, model, data)
 
 

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from conjoin.attribution import integrated_gradients, saliency
 from conjoin.audit.methods import Context, Method
-from conjoin.audit.sections.explain import Record, Settings, _scored, explained
+from conjoin.audit.sections.explain import Record, Settings, explained
 from conjoin.audit.sections.explain.attributes import PREFIX, summaries, weights
+from conjoin.audit.sections.explain.scores import scored
 from conjoin.audit.sections.explain.strides import strided
+from conjoin.audit.statistics import mean_between
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
 from conjoin.core.dataset import Dataset, Feature, Kind
@@ -110,22 +112,32 @@ def part(values: list[float], shown: list[bool]) -> tuple[Tensor, Tensor]:
 
 
 def test_examples_that_are_shown_do_not_count_in_the_mean() -> None:
-    made = _scored(*part([100.0, 1.0, 2.0], [True, False, False]), "e", "m", Deletion())
-    assert made.mean.value == 1.5 and made.count == 2
-    assert "seeded sample" in made.mean.evidence.detail
+    made = scored(part([9.0, 0.25, 0.5], [True, False, False]), "e", "m", Deletion(), 0.05)
+    assert made.mean.value == 0.375 and made.count == 2
+    assert made.mean.evidence.kind == "statistical"
+    assert (made.mean.low, made.mean.high) == mean_between(torch.tensor([0.25, 0.5]), (0, 1), 0.05)
 
 
 def test_where_all_are_shown_the_mean_says_so() -> None:
-    made = _scored(*part([1.0, 2.0], [True, True]), "e", "m", Deletion())
-    assert made.mean.value == 1.5 and "chosen" in made.mean.evidence.detail
+    made = scored(part([0.0, 1.0], [True, True]), "e", "m", Deletion(), 0.05)
+    assert made.mean.value == 0.5 and "chosen" in made.mean.evidence.detail
+    assert made.mean.low is None and made.mean.evidence.kind == "heuristic"
+
+
+def test_a_score_without_a_range_or_outside_it_has_a_mean_without_an_interval() -> None:
+    told = part([1.0, 3.0, 5.0], [True, False, False])
+    for metric in (CompletenessGap(), Deletion()):
+        made = scored(told, "e", "m", metric, 0.05)
+        assert made.mean.value == 4.0 and made.mean.low is None
+        assert "2 examples of a seeded sample" in made.mean.evidence.detail
 
 
 def test_a_metric_tells_its_meaning_and_direction_itself() -> None:
-    made = _scored(*part([1.0], [False]), "e", "m", Deletion())
+    made = scored(part([1.0], [False]), "e", "m", Deletion(), 0.05)
     assert made.better == "lower" and made.meaning and made.title
     from conjoin.core.ball import Linf
 
-    stable = _scored(*part([1.0], [False]), "e", "m", RankStability(Linf(0.01)))
+    stable = scored(part([1.0], [False]), "e", "m", RankStability(Linf(0.01)), 0.05)
     assert stable.better == "higher" and stable.mean.unit == "correlation"
 
 

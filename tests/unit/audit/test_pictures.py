@@ -32,8 +32,9 @@ from conjoin.audit.pictures.sound import (
     player,
     spectrogram,
 )
+from conjoin.audit.pictures.text import Tokens
 from conjoin.core.dataset import Dataset, Feature, Kind
-from conjoin.data import Sounds
+from conjoin.data import Sounds, Texts
 
 BOUNDS = (0.0, 1.0)
 
@@ -72,11 +73,6 @@ def test_pictures_follow_the_kind_of_data(shape: tuple[int, ...], kind: type) ->
             assert markup == ""
         else:
             assert f"&lt;{words}&gt;" in markup and f"<{words}>" not in markup
-
-
-def test_tokens_have_no_picture() -> None:
-    data = Dataset(torch.tensor([[1, 2, 3]]), torch.tensor([0]))
-    assert isinstance(pictures_of(data, BOUNDS), Nothing)
 
 
 def test_a_small_picture_is_kept_exactly() -> None:
@@ -281,3 +277,39 @@ def test_the_colours_of_maps_are_those_of_the_plots() -> None:
     scale = (total.clip(-1, 1) + 1) / 2
     wanted = matplotlib.colormaps["PuOr_r"].resampled(4096)(scale)[..., :3]
     assert np.abs(coloured(total, 1.0) - wanted).max() < 2e-3
+
+
+# Texts
+
+
+def test_tokens_are_coloured_by_their_value_and_told_by_more_than_colour() -> None:
+    data = Texts(torch.tensor([[2, 0, 1, 2]]), torch.tensor([0]), words=("a", "<b>", "c"))
+    pictures = pictures_of(data, (0.0, 1.0))
+    assert isinstance(pictures, Tokens) and pictures.scale([torch.tensor([0.0, -2.0])]) > 1.9
+    x = data.x[0]
+    assert re.findall(r"<span>(.*?)</span>", pictures.of_input(x, "x")) == [
+        "c",
+        "a",
+        "&lt;b&gt;",
+        "c",
+    ]
+    shown = pictures.of_map(torch.tensor([2.0, -1.0, 0.5, 0.0]), 2.0, x, "a <text>")
+    assert 'aria-label="a &lt;text&gt;"' in shown
+    spans = re.findall(r'<span class="(.*?)" style="background:(.*?)" title="(.*?)">(.*?)<', shown)
+    assert [(kind, said, text) for kind, _, said, text in spans] == [
+        ("for dark", "+1.00", "c"),
+        ("against", "-0.50", "a"),
+        ("for", "+0.25", "&lt;b&gt;"),
+        ("", "+0.00", "c"),
+    ]
+    assert (spans[0][1], spans[3][1]) == ("rgb(127,59,8)", "rgb(247,247,247)")
+    assert pictures.of_map(torch.zeros(7), 1.0, x, "x") == "", "a map of something else"
+    changed = pictures.of_change(torch.tensor([2, 1, 1, 2]), x, 1.0, "x")
+    assert "a → &lt;b&gt;" in changed and pictures.of_change(x, x, 1.0, "x") == ""
+
+
+def test_tokens_without_words_are_numbers_and_a_long_text_is_cut() -> None:
+    x = torch.arange(300)[None]
+    pictures = pictures_of(Dataset(x, torch.tensor([0])), (0.0, 1.0))
+    shown = pictures.of_map(torch.ones(300), 1.0, x[0], "x")
+    assert shown.count("<span") == 256 and "and 44 more" in shown and ">255<" in shown

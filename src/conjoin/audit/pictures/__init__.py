@@ -17,8 +17,10 @@ from conjoin.audit.pictures.bars import MOST, Bars
 from conjoin.audit.pictures.image import Images, map_scale, planes
 from conjoin.audit.pictures.line import Lines
 from conjoin.audit.pictures.sound import Waves
+from conjoin.audit.pictures.text import Tokens
 from conjoin.core.dataset import Dataset
 from conjoin.data.sounds import Sounds
+from conjoin.data.texts import Texts
 
 
 @runtime_checkable
@@ -91,8 +93,8 @@ def factor_of(z: Tensor, x: Tensor, data: Dataset, bounds: tuple[float, float]) 
 def pictures_of(data: Dataset, bounds: tuple[float, float]) -> Pictures:
     """Return what shows the inputs of these data, which lie between ``bounds``."""
     x = data.select([0]).x[0]
-    if not x.is_floating_point():
-        return Nothing()
+    if isinstance(data, Texts) or not x.is_floating_point():
+        return Tokens(data.words if isinstance(data, Texts) else ()) if x.ndim == 1 else Nothing()
     if isinstance(data, Sounds):
         return Waves(bounds, data.rate)
     if x.ndim == 2 and len(x) == 1:  # one channel of a signal

@@ -37,6 +37,7 @@ from conjoin.audit.sections.robustness.sweep import SLACK
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.audit.terms import RISK, Term
+from conjoin.audit.threats import need_numbers
 from conjoin.audit.wording import movable
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack
@@ -96,6 +97,7 @@ class Diagnosis:
     def tasks(self, plan: Plan, subject: Subject, shard: Shard, /) -> Iterable[Task]:
         """Ask about each threat."""
         settings, context = plan.of(self.name, Settings), context_of(plan, shard.data)
+        need_numbers(shard.data)
         own = plan.of("robustness", Attacking).attack.build(context)
         for name, threat in plan.balls(shard.data).items():
             if movable(threat):

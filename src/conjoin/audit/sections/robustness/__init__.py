@@ -32,6 +32,7 @@ from conjoin.audit.statistics import share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.audit.terms import Term
+from conjoin.audit.threats import need_numbers
 from conjoin.audit.wording import movable, sentence, unit
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Certifier
@@ -99,6 +100,7 @@ class Robustness:
     def tasks(self, plan: Plan, subject: Subject, shard: Shard, /) -> Iterable[Task]:
         """Sweep each threat; look at the gradient; ask each certifier whether it applies."""
         settings = plan.of(self.name, Settings)
+        need_numbers(shard.data)
         context = context_of(plan, shard.data)
         certifiers = tuple(method.build(context) for method in settings.certify)
         for name, threat in plan.balls(shard.data).items():
