@@ -33,7 +33,7 @@ from conjoin.data.stored import Stored
 from conjoin.errors import DataError, ModelError, PlanError
 from conjoin.models import zoo
 from conjoin.models.torch import TorchModel
-from conjoin.names import NORMS
+from conjoin.names import IMAGENET_MODELS, NORMS
 
 
 @pytest.fixture
@@ -237,7 +237,8 @@ def test_an_exported_network_and_a_folder_are_told_by_what_they_are(tmp_path: Pa
 
 
 def test_the_names_that_shells_are_offered_are_those_that_load() -> None:
-    assert sorted(completion.shipped_models("")) == sorted(zoo.NAMES)
+    named = [*zoo.NAMES, *IMAGENET_MODELS]  # the latter load where the extra is installed
+    assert sorted(completion.shipped_models("")) == sorted(named)
     assert completion.shipped_models("pl") == ["plain"]
     for name in completion.shipped_data(""):
         assert len(load_data(name)) > 0
