@@ -192,11 +192,8 @@ class _Way:
             _log.warning("%r takes midpoints: the model takes no secants", asked)
             other: type[Midpoint | GaussLegendre] = Midpoint
         else:
-            spread, other = self._spread(self.model, rule), GaussLegendre
-
-        straight = not displaced or all(cut in self.start for cut in self.cuts)
-        if other is GaussLegendre and spread is None and not straight:
-            spread = self._even()  # cells of an image converge no faster than its panels
+            straight = not displaced or all(cut in self.start for cut in self.cuts)
+            spread, other = self._spread(self.model, rule, straight=straight), GaussLegendre
 
         def taken(panels_: int) -> Weighed:
             if spread is None:
@@ -232,14 +229,12 @@ class _Way:
         """The panels of one pass."""
         return max(PANELS, self.size - 1)
 
-    def _spread(self, model: Secant, rule: Panels) -> Tensor | None:
-        """Return how to spread the nodes; ``None`` for a smooth network."""
+    def _spread(self, model: Secant, rule: Panels, *, straight: bool) -> Tensor | None:
+        """Return how to spread the nodes; ``None`` for a straight way through a smooth network."""
         if rule.placed and rule.nodes > 2:
-            return density(model, self.batch, self.at, rule.nodes, self.size)
-        return self._even()
-
-    def _even(self) -> Tensor:
-        """Spread nodes evenly."""
+            found = density(model, self.batch, self.at, rule.nodes, self.size)
+            if found is not None or straight:  # cells of an image converge no faster than panels
+                return found
         even = torch.tensor([0.0, 1.0], dtype=torch.float64, device=self.batch.x.device)
         return even[:, None].expand(2, len(self.batch))
 

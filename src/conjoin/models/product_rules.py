@@ -59,14 +59,12 @@ class _Affine(torch.autograd.Function):
             means = (a + a[partner]) / 2, (b + b[partner]) / 2
             found: list[Tensor | None] = []
             for place, z in enumerate((a, b)):
+                if not ctx.needs_input_grad[place]:
+                    found.append(None)
+                    continue
                 leaf = z.detach().requires_grad_()
                 value = ctx.f(leaf, means[1]) if place == 0 else ctx.f(means[0], leaf)
-                wanted = ctx.needs_input_grad[place]
-                found += (
-                    torch.autograd.grad(value, leaf, gradients[0], create_graph=again)
-                    if wanted
-                    else [None]
-                )
+                found += torch.autograd.grad(value, leaf, gradients[0], create_graph=again)
         return found[0], found[1], None, None
 
 
