@@ -55,6 +55,9 @@ GEOMETRY = "tests/reference/test_geometry.py"
 SMOOTHNESS = "tests/reference/test_smoothness.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
 AGREEMENT = "tests/unit/audit/test_agreement.py"
+BESIDE = "tests/unit/audit/test_beside.py"
+RESEMBLANCE = "tests/reference/test_resemblance.py"
+WITHSTOOD = "tests/unit/audit/test_withstood.py"
 EXPLAIN = "tests/unit/audit/test_explain.py"
 INSIDE = "tests/unit/audit/test_inside.py"
 MEANS = "tests/unit/audit/test_means.py"
@@ -124,6 +127,65 @@ TEXT = "tests/unit/plots/test_text.py"
 SEEN = "tests/reference/test_seen.py"
 PHOTOGRAPHS = "tests/unit/data/test_data_photographs.py"
 EXPLAINED_PHOTOGRAPH = "tests/integration/test_explain_photograph.py"
+
+JOINED = (
+    Mutant(
+        "shown examples count in what was moved",
+        "audit/sections/boundary/record.py",
+        "drawn(columns[name].double(), shown).mean()",
+        "columns[name].double().mean()",
+        (WITHSTOOD,),
+    ),
+    Mutant(
+        "a certificate is not held against the attack",
+        "audit/sections/boundary/task.py",
+        "(apart > (told.drift + 2 * told.error) * (1 + ROOM))",
+        "(apart > 1e9 + (told.drift + 2 * told.error) * (1 + ROOM))",
+        (WITHSTOOD,),
+    ),
+    Mutant(
+        "every share is the whole radius",
+        "audit/sections/boundary/__init__.py",
+        "eps = share * float(",
+        "eps = float(",
+        (WITHSTOOD,),
+    ),
+    Mutant(
+        "the fault is the model's whatever others do",
+        "audit/sections/boundary/findings.py",
+        "o.top.value >= rules.attacked_top_floor]",
+        "o.top.value >= 0]",
+        (WITHSTOOD,),
+    ),
+    Mutant(
+        "chance agreement is not taken off",
+        "metrics/resemblance.py",
+        "return (observed - expected) / (1 - expected)",
+        "return observed / (1 - expected)",
+        (RESEMBLANCE,),
+    ),
+    Mutant(
+        "HSIC keeps its bias",
+        "metrics/resemblance.py",
+        "(both + each - 2 *",
+        "(both - 2 *",
+        (RESEMBLANCE,),
+    ),
+    Mutant(
+        "the least alike is named",
+        "audit/sections/resemblance/__init__.py",
+        "nearest = max(own",
+        "nearest = min(own",
+        (BESIDE,),
+    ),
+    Mutant(
+        "inputs pass for features",
+        "audit/sections/resemblance/task.py",
+        "Cut(own[-1], Side.IN)",
+        'Cut("", Side.IN)',
+        (BESIDE,),
+    ),
+)
 
 LOOKED_AT = (
     Mutant(
@@ -3105,7 +3167,7 @@ STRONGER = (
     Mutant(
         "a sample is cut into shards",
         "audit/engine.py",
-        "return chapter.sample(self.plan) or self.plan.shard",
+        "return max(1, len(self._rows(chapter)))",
         "return self.plan.shard",
         (f"{DOUBTED}::test_the_sample_is_one_task_whatever_the_shards",),
     ),
@@ -3995,6 +4057,7 @@ PROPAGATION = (
 )
 
 MUTANTS = (
+    *JOINED,
     *LOOKED_AT,
     *HIP,
     *INFLUENCES,

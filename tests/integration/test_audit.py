@@ -63,11 +63,11 @@ def of(rows: list[dict[str, Any]], model: str, threat: str) -> list[dict[str, An
 
 
 def test_the_folder_holds_its_parts_and_nothing_else(finished: Path) -> None:
-    sections = ("accuracy", "robustness", "diagnosis", "region", "explain")
-    rows = {f"rows/{name}.parquet" for name in sections}
+    first = ("accuracy", "robustness", "diagnosis", "region", "explain")
+    rows = {f"rows/{name}.parquet" for name in (*first, "boundary", "resemblance")}
     tensors = {
         f"tensors/{part}/{model}.safetensors"
-        for part in ("robustness", "explain")
+        for part in ("robustness", "explain", "boundary")
         for model in ("plain", "ridge")
     }
     found = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}

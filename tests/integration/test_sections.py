@@ -54,6 +54,8 @@ PLAN: dict[str, Any] = {
         "search": PGD,
     },
     "diagnosis": {"examples": 8, "again": PGD},
+    "boundary": {"examples": 6, "draws": 100},
+    "resemblance": {"examples": 8},
     "explain": {"methods": [PATH, "saliency"]},
 }
 
@@ -129,7 +131,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditResult, Path]:
 def test_the_present_chapters_are_sections(found: tuple[AuditResult, Path]) -> None:
     result, folder = found
     names = [section.name for section in SECTIONS]
-    assert names == ["accuracy", "robustness", "diagnosis", "region", "explain"]
+    first = ["accuracy", "robustness", "diagnosis", "region", "explain"]
+    assert names == [*first, "boundary", "resemblance"]
     assert list(result.run.sections) == names
     assert result.run.complete
     for name in names:
@@ -214,7 +217,7 @@ def test_scores_are_columns_by_method_and_leave_out_what_was_chosen_for_show(
         assert score["mean"]["value"] == pytest.approx(sum(own) / len(own), rel=1e-12)
 
 
-OTHERS = ("robustness", "diagnosis", "explain")
+OTHERS = ("robustness", "diagnosis", "explain", "boundary", "resemblance")
 SMALL = {key: value for key, value in PLAN.items() if key not in OTHERS}
 
 
@@ -305,7 +308,7 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     assert result.run.complete
     sections = result.run.sections
     assert set(sections["accuracy"].models) == set(sections["region"].models) == set(models)
-    for name in ("robustness", "diagnosis", "explain"):
+    for name in ("robustness", "diagnosis", "explain", "boundary"):
         assert set(sections[name].models) == {"open"}
         assert set(sections[name].lacks) == {"closed"}
         assert not sections[name].failed
@@ -313,7 +316,7 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     accuracy = sections["accuracy"].models
     assert accuracy["open"] == accuracy["closed"]
     page = (tmp_path / "report.html").read_text()
-    assert page.count('class="lacks"') == 3
+    assert page.count('class="lacks"') == 4
     standing = next(s for s in result.standings if s.model == "closed")
     assert standing.verdict != "trust within limits", "nothing was proved of it"
 

@@ -54,6 +54,10 @@ class Columns:
         """Return those of another section, which comes before this one."""
         return replace(self, section=section, key="")
 
+    def beside(self, model: str) -> Columns:
+        """Return those of another model."""
+        return replace(self, model=model, _joined={}, _refused={})
+
     def __getitem__(self, name: str) -> Tensor:
         """Return a column, one value per example, or rows of the shown examples.
 

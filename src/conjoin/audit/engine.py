@@ -137,14 +137,18 @@ class Audit:
     def _placed(self, chapter: Chapter) -> Iterator[Placed]:
         shards = list(self._shards(chapter))
         self.shards[chapter.name] = len(shards)
+        before: list[Subject] = []
         for subject in self.subjects:
             lacks = chapter.lacking(subject.model)
             if lacks:
                 self.lacks[chapter.name, subject.name] = lacks
                 continue
+            others = tuple(before)
+            before.append(subject)
             for shard in shards:
                 try:
                     tasks = list(chapter.section.tasks(self.plan, subject, shard))
+                    tasks += chapter.between(self.plan, subject, others, shard)
                 except CapabilityError as error:
                     self.lacks[chapter.name, subject.name] = str(error)
                     break
@@ -153,11 +157,13 @@ class Audit:
 
     def _rows(self, chapter: Chapter) -> Sequence[int]:
         """Return the positions that a section's tasks run over, in order."""
-        if (count := chapter.sample(self.plan)) is not None:
-            return sample(self.data, chapter.name, count, self.plan.seed)
-        if chapter.over is Over.ALL:
-            return range(len(self.data))
-        return explained(self.data, self.chosen, self.plan.scored, self.plan.seed)
+        count, seed = chapter.sample(self.plan), self.plan.seed
+        if chapter.over is Over.EXPLAINED and count != 0:
+            drawn = self.plan.scored if count is None else count
+            return explained(self.data, self.chosen, drawn, seed)
+        if count is not None:
+            return sample(self.data, chapter.name, count, seed)
+        return range(len(self.data))
 
     def _shards(self, chapter: Chapter) -> Iterator[Shard]:
         shown = frozenset(self.chosen)
@@ -166,7 +172,9 @@ class Audit:
 
     def _size(self, chapter: Chapter) -> int:
         """Return how many examples a task has; those of a sample are looked at together."""
-        return chapter.sample(self.plan) or self.plan.shard
+        if chapter.sample(self.plan) is None:
+            return self.plan.shard
+        return max(1, len(self._rows(chapter)))
 
     def _choose(self) -> None:
         if self.chosen or FIRST not in self.shards:

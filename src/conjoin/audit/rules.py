@@ -35,6 +35,8 @@ class Rules(Part):
             less than its square of the variance of their ranks in common.
         sanity_ceiling: Mean rank correlation with the map of random weights, or of another class, from
             which a method does not notice: that of a map which counts as the same under noise.
+        attacked_top_floor: Mean share of an explanation's top tenth that stays on top under attack,
+            from which it counts as holding.
         required: Kinds of findings without which no model is trusted.
     """
 
@@ -48,6 +50,7 @@ class Rules(Part):
     stability_floor: Correlation = 0.5
     agreement_floor: Correlation = 0.25
     sanity_ceiling: Correlation = 0.5
+    attacked_top_floor: Share = 0.5
     required: tuple[str, ...] = ("accuracy", "certified_accuracy")
 
 
@@ -131,6 +134,12 @@ def unmoved(correlation: float, rules: Rules) -> Ruling | None:
     return Ruling(Bearing.OPEN, Verdict.TRUST) if correlation >= rules.sanity_ceiling else None
 
 
+def unmovable(top: float, rules: Rules) -> Ruling:
+    """Do explanations withstand an attack on them? The answers stay, so it caps no verdict."""
+    found = Bearing.FOR if top >= rules.attacked_top_floor else Bearing.OPEN
+    return Ruling(found, Verdict.TRUST)
+
+
 def _too_few(least: int | None, rules: Rules) -> Ruling:
     needed = None if least is None else max(least, rules.least_examples)
     return Ruling(Bearing.OPEN, Verdict.TOO_FEW, needed)
@@ -152,6 +161,7 @@ __all__ = [
     "proves",
     "relies",
     "stable",
+    "unmovable",
     "unmoved",
     "withstands",
 ]

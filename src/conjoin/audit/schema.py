@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from conjoin.core.result import Evidence, EvidenceClass
 
-SCHEMA_VERSION = "2.2"
+SCHEMA_VERSION = "2.3"
 
 
 class Part(BaseModel):

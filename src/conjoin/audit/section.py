@@ -9,7 +9,7 @@ run, in which order, or by how many processes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, get_type_hints, runtime_checkable
@@ -145,8 +145,8 @@ class Chapter:
         section: The section.
         title: Its heading; its name in words by default.
         after: Sections whose columns it reads (``columns.of``).
-        over: The examples that its tasks run over, unless it has a method ``sample(plan)``: then so
-            many, drawn with the seed, all in one task.
+        over: The examples that its tasks run over. With a method ``sample(plan)`` so many are drawn
+            with the seed, all in one task; with those that are shown if it is over explained ones.
         style, script: Of its fragment.
         limits: What does not follow from it, for the end of the report.
     """
@@ -206,6 +206,13 @@ class Chapter:
         """Return how many examples are drawn and looked at together; ``None`` where ``over`` says."""
         tell = getattr(self.section, "sample", None)
         return None if tell is None else int(tell(plan))
+
+    def between(
+        self, plan: Plan, subject: Subject, others: Sequence[Subject], shard: Shard
+    ) -> list[Task]:
+        """Return its tasks that compare a model with each of those before it."""
+        tell = getattr(self.section, "between", None)
+        return [] if tell is None else list(tell(plan, subject, others, shard))
 
     def joined(self, model: str, record: Any, found: Mapping[str, Mapping[str, Any]]) -> Any:
         """Return the record of a model, told what the other sections recorded of it."""

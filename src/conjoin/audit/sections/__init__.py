@@ -7,13 +7,23 @@ from importlib import metadata
 
 from conjoin.audit.section import Chapter, Section
 from conjoin.audit.sections.accuracy import Accuracy
+from conjoin.audit.sections.boundary import Boundary
 from conjoin.audit.sections.diagnosis import Diagnosis
 from conjoin.audit.sections.explain import Explain
 from conjoin.audit.sections.region import Region
+from conjoin.audit.sections.resemblance import Resemblance
 from conjoin.audit.sections.robustness import Robustness
 from conjoin.errors import PlanError
 
-SECTIONS: tuple[Section, ...] = (Accuracy(), Robustness(), Diagnosis(), Region(), Explain())
+SECTIONS: tuple[Section, ...] = (
+    Accuracy(),
+    Robustness(),
+    Diagnosis(),
+    Region(),
+    Explain(),
+    Boundary(),
+    Resemblance(),
+)
 
 
 def installed() -> list[Chapter]:
