@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from conjoin.errors import ModelError
 
-SLACK = 1e-9  # relative; for the arithmetic here, in double precision
+SLACK = 2.0**-19  # relative; 32 roundings of logits in single precision, as the certifier takes
 
 
 def bottom(logits: Tensor, pairs: Tensor, eps: float) -> Tensor:

@@ -19,6 +19,7 @@ from conjoin.attacks.descent import PGD
 from conjoin.core.ball import Ball
 from conjoin.core.protocols import Attack, Batch
 from conjoin.core.quantity import margin
+from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
 from conjoin.training.graph import evaluated
 from conjoin.training.schedule import Curve, Linear
@@ -52,6 +53,8 @@ class Preparable(Objective, Protocol):
 class Standard:
     """Cross-entropy at x."""
 
+    title: ClassVar[str] = "standard training"
+
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
         """Return the mean cross-entropy in nats."""
         return functional.cross_entropy(network(batch.x, **batch.context), batch.aim)
@@ -71,7 +74,7 @@ class Adversarial:
 
     reference: ClassVar[str] = "madry2018"
     method: Attack
-    threat: Ball
+    threat: Threat
     ratio: Curve = RISE
 
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
@@ -98,7 +101,7 @@ class TRADES:
     """
 
     reference: ClassVar[str] = "zhang2019"
-    threat: Ball
+    threat: Threat
     weight: float = 6.0
     method: Attack = PGD(steps=10, step_size=0.25)
     ratio: Curve = RISE
@@ -156,7 +159,7 @@ class FastAdversarial:
     """
 
     reference: ClassVar[str] = "kim2021"
-    threat: Ball
+    threat: Threat
     step: float = 1.25
     guard: int = 3
     ratio: Curve = RISE
@@ -190,14 +193,14 @@ class FastAdversarial:
         return found.detach()
 
 
-def scaled(threat: Ball, ratio: float) -> Ball:
+def scaled(threat: Threat, ratio: float) -> Ball:
     """Return the threat with another radius.
 
     Raises:
         PlanError: If the radius is not one number.
     """
-    if not isinstance(threat.eps, float | int):
-        raise PlanError(f"training needs one radius for all examples; got {threat}")
+    if not isinstance(threat, Ball) or not isinstance(threat.eps, float | int):
+        raise PlanError(f"training needs a ball of one radius for all examples; got {threat}")
     return threat.at(threat.eps * ratio)
 
 
