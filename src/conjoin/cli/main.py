@@ -546,8 +546,9 @@ def train(
             begin(settled, folder)
         with working(rest) as observe:
             found = perform(settled, folder, observe)
-    table = Table("clean", "certified (lower bound)", "attacked (upper bound)", "CPU minutes")
-    numbers = (found.clean, found.certified, found.attacked)
+    names = "clean", f"certified, {found.claim}", "certified, sound-real", "attacked"
+    table = Table(*names, "CPU minutes")
+    numbers = (found.clean, found.certified, found.in_real_numbers, found.attacked)
     table.add_row(*(f"{number:.4f}" for number in numbers), f"{found.cpu_minutes:.1f}")
     _console().print(table)
     _say(f"results: {folder}")

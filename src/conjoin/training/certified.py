@@ -15,7 +15,7 @@ Reference: leino2021, section 4 and appendix (TRADES); hu2023, section 4 (EMMA).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ RISE = Linear(0.1, 1.0, until=0.5)  # of eps
 LEAST = 0.01  # share of eps that a class is moved by at least
 
 
+@runtime_checkable
 class Certified(Protocol):
     """An objective of the logits and the constants."""
 
