@@ -7,7 +7,6 @@ bound of the minimum). Objectives that look at a *lower* bound are in
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -18,7 +17,7 @@ from torch.nn import functional
 from conjoin.attacks.descent import PGD
 from conjoin.core.ball import Ball
 from conjoin.core.protocols import Attack, Batch
-from conjoin.core.quantity import margin
+from conjoin.core.quantity import logit, margin
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
 from conjoin.training.graph import evaluated
@@ -116,23 +115,35 @@ class TRADES:
         with evaluated(network):
             with torch.no_grad():
                 clean = network(batch.x, **batch.context).log_softmax(1)
-            asked = Batch(batch.x, clean, batch.rng, batch.context)
-            z = self.method(Plain(network, batch.x.device), asked, threat, Agreement())
+            z = self.method(Agreement(network, batch.x.device), beside(batch, clean), threat, logit)
         both = torch.cat([batch.x, z.detach()])
         logits, others = network(both, **batch.repeated(2).context).chunk(2)
         moved = divergence(logits.log_softmax(1), others.log_softmax(1)).mean()
         return functional.cross_entropy(logits, batch.aim) + self.weight * moved
 
 
+ANSWER = "the answer at x"
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Minus the divergence of the answer from the one aimed at, given as log-probabilities."""
+    """A model whose one output is -KL of the answer at x, in the context, and the one here."""
 
-    goal: ClassVar[float] = -math.inf
+    network: nn.Module
+    device: torch.device
 
-    def __call__(self, outputs: Tensor, aim: Tensor, /) -> Tensor:
-        """Return -KL(aim ‖ softmax outputs) per example."""
-        return -divergence(aim, outputs.log_softmax(1))
+    def __call__(self, batch: Batch, /) -> Tensor:
+        """Return ``(batch, 1)``."""
+        rest = {name: value for name, value in batch.context.items() if name != ANSWER}
+        here = self.network(batch.x, **rest).log_softmax(1)
+        return -divergence(batch.context[ANSWER], here)[:, None]
+
+
+def beside(batch: Batch, answer: Tensor) -> Batch:
+    """Return the batch with log-probabilities beside the inputs, aimed at the only output."""
+    return Batch(
+        batch.x, torch.zeros_like(batch.aim), batch.rng, {**batch.context, ANSWER: answer}
+    )
 
 
 def divergence(one: Tensor, other: Tensor) -> Tensor:
