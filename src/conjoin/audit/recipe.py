@@ -286,15 +286,29 @@ def read_recipe(path: Path) -> RecipeFile:
         raise PlanError(f"no file {path}; expected a recipe in TOML") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PlanError(f"{path} is no readable TOML: {error}") from error
-    for key in said:
-        if key not in RecipeFile.model_fields:
-            raise PlanError(f"{path}: {nearest(key, RecipeFile.model_fields, 'setting')}")
+    _check_names(path, said)
     made = valid(RecipeFile, said, str(path))
     try:
         made.build_objective(), made.build_recipe(), made.certifier(), made.attack()
     except ConjoinError as error:
         raise PlanError(f"{path}: {error}") from error
     return made
+
+
+def _check_names(path: Path, said: dict[str, Any]) -> None:
+    """Refuse a word that is no setting, before what is missing in its place."""
+    parts: dict[str, type[BaseModel]] = {
+        name: field.annotation
+        for name, field in RecipeFile.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Part)
+    }
+    for key, value in said.items():
+        if key not in RecipeFile.model_fields:
+            raise PlanError(f"{path}: {nearest(key, RecipeFile.model_fields, 'setting')}")
+        known = parts[key].model_fields if key in parts else {}
+        for name in value if key in parts and isinstance(value, dict) else ():
+            if name not in known:
+                raise PlanError(f"{path}: {key}: {nearest(name, known, 'setting')}")
 
 
 __all__ = ["RecipeFile", "read_recipe"]

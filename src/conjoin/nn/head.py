@@ -70,7 +70,7 @@ class GloRoHead(nn.Module):
         return f"eps={self.eps}"
 
     def forward(self, logits: Tensor, length: Tensor) -> Tensor:
-        """Append ⊥.
+        """Append ⊥; where a logit is not finite the others are 0 and ⊥ is infinite.
 
         Args:
             logits: ``(batch, classes)``.
@@ -84,7 +84,6 @@ class GloRoHead(nn.Module):
         reach = (self.eps * self.falling[j] + room) * (1 + SLACK) + SLACK * z.abs()
         reach = reach + SLACK * top.abs()[:, None]
         high = (z + reach).masked_fill(own, -torch.inf).amax(1)
-        above = torch.full_like(high, math.inf)
         bottom_ = high.to(logits.dtype)
         rounded = torch.nextafter(bottom_, torch.full_like(bottom_, math.inf))
         bottom_ = torch.where(bottom_.double() < high, rounded, bottom_)
@@ -92,8 +91,8 @@ class GloRoHead(nn.Module):
         tie = ~(high < top)  # strict; what is not a number proves nothing
         bottom_ = torch.where(tie, torch.maximum(bottom_, over), bottom_)
         broken = ~z.isfinite().all(1)
-        bottom_ = torch.where(broken, above.to(logits.dtype), bottom_)
-        return torch.cat([logits, bottom_[:, None]], 1)
+        bottom_ = bottom_.masked_fill(broken, math.inf)
+        return torch.cat([logits.masked_fill(broken[:, None], 0.0), bottom_[:, None]], 1)
 
 
 __all__ = ["GloRoHead", "bottom"]
