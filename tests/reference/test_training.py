@@ -21,8 +21,8 @@ from conjoin.errors import ModelError
 from conjoin.models.torch import TorchModel
 from conjoin.nn import MinMax, Normalise
 from conjoin.nn.initialise import initialise
-from conjoin.nn.spectral import PowerIteration
-from conjoin.training import Adversarial, GloRo, Recipe, Standard, fit
+from conjoin.training import Adversarial, GloRo, Power, Recipe, Standard, fit
+from conjoin.training.power import running_constants
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -74,13 +74,12 @@ def test_initial_weights_are_seeded_and_orthogonal_on_request() -> None:
 
 def test_power_iteration_approaches_the_norms_from_below() -> None:
     net = network(3)
-    norms = PowerIteration(net, torch.zeros(1, 1, 8, 8))
+    norms = running_constants(net, torch.zeros(1, 1, 8, 8), Power()).norms
     truth = [
         operator_norm(
             Convolution(net[0].weight.detach().double(), (1, 8, 8), (2, 2), (1, 1), (1, 1))
         ),
         matrix_norm(net[3].weight),
-        matrix_norm(net[5].weight),
     ]
     for estimate, bound in zip(norms(1), truth, strict=True):
         assert float(estimate.detach()) <= bound * (1 + 1e-6)
@@ -91,8 +90,8 @@ def test_power_iteration_approaches_the_norms_from_below() -> None:
 
 def test_gloro_is_the_cross_entropy_with_the_certificate_as_a_class() -> None:
     net, part, eps = network(), batch(), 0.3
-    objective = GloRo(eps, PowerIteration(net, part.x[:1]))
-    objective.norms(500)
+    objective = GloRo(eps).prepare(net, part.x[:1])
+    objective.state.settle(500)
     loss = objective(net, part, 1.0)
     logits = net(part.x)
     model = TorchModel(net)
@@ -123,7 +122,7 @@ def test_gloro_gradients_are_finite_at_ties() -> None:
     with torch.no_grad():
         net[5].weight.zero_()
         net[5].bias.zero_()
-    GloRo(0.3, PowerIteration(net, part.x[:1]))(net, part, 1.0).backward()
+    GloRo(0.3).prepare(net, part.x[:1])(net, part, 1.0).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is None or bool(parameter.grad.isfinite().all()), name
 

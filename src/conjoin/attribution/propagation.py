@@ -31,6 +31,7 @@ from conjoin.core.operator import (
     MaxWindows,
     Reshape,
     RootMeanSquare,
+    Sort,
     SortPairs,
     Step,
 )
@@ -149,6 +150,7 @@ _RULES: dict[type, Callable[..., Values]] = {
     RootMeanSquare: _same,
     MaxWindows: _chosen,
     SortPairs: _chosen,
+    Sort: _chosen,
     Reshape: _chosen,
     Add: _added,
     Concat: _joined,

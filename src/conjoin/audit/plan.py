@@ -187,8 +187,8 @@ def make_plan(
     for key in settings:
         if key not in known:
             raise PlanError(f"{origin}: {nearest(key, known, 'setting')}")
-    made = {name: _valid(kind, settings.get(name, {}), origin, name) for name, kind in own.items()}
-    return _valid(Plan, frame, origin).model_copy(update={"settings": made})
+    made = {name: valid(kind, settings.get(name, {}), origin, name) for name, kind in own.items()}
+    return valid(Plan, frame, origin).model_copy(update={"settings": made})
 
 
 def _on(settings: BaseModel, data: Dataset) -> BaseModel:
@@ -201,7 +201,7 @@ def _frame() -> list[str]:
     return [key for key in Plan.model_fields if key != "settings"]
 
 
-def _valid(kind: type[S], settings: object, origin: str, *place: str) -> S:
+def valid(kind: type[S], settings: object, origin: str, *place: str) -> S:
     """Validate settings, and say the first error in one line.
 
     Raises:
@@ -265,4 +265,4 @@ def _told(said: Said, bounds: Bounds) -> object:
     return said.model_copy(update={"bounds": said.bounds or bounds})
 
 
-__all__ = ["Plan", "make_plan", "read_plan"]
+__all__ = ["Plan", "make_plan", "read_plan", "valid"]

@@ -32,6 +32,7 @@ from conjoin.core.operator import (
     MaxWindows,
     Reshape,
     RootMeanSquare,
+    Sort,
     SortPairs,
     Step,
 )
@@ -280,6 +281,7 @@ _RULES: dict[type, Callable[..., Box]] = {
     Elementwise: _elementwise,
     MaxWindows: _monotone,
     SortPairs: _monotone,
+    Sort: _monotone,
     RootMeanSquare: _root_mean_square,
     Add: _added,
     Concat: _joined,

@@ -32,6 +32,7 @@ from conjoin.core.operator import (
     MaxWindows,
     Reshape,
     RootMeanSquare,
+    Sort,
     SortPairs,
     Step,
 )
@@ -264,6 +265,7 @@ _RULES: dict[type, Callable[..., Any]] = {
     Elementwise: _elementwise,
     MaxWindows: _maxima,
     SortPairs: _same,
+    Sort: _same,
     Reshape: _same,
     RootMeanSquare: _root_mean_square,
     Add: _added,

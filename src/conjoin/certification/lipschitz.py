@@ -152,7 +152,7 @@ class PreparedLipschitz:
             flat = None if aim.ndim == 1 else 0
             aims, which = aim.unique(dim=flat, return_inverse=True)
             asked = Asked.of(ask.rows(aims, outputs.shape[1]))
-            lines = self._lines(asked)
+            lines = self.lines(asked)
             falling, slope, base = lines.index_select(1, which)
             fixed = asked.lower(outputs[some], 32 * unit * outputs[some].abs(), which)
             fixed = fixed - torch.addcmul(base, slope, start[some, None])
@@ -170,7 +170,7 @@ class PreparedLipschitz:
         lower = torch.cat(lowers).masked_fill(~(start + reach < longest), -math.inf)
         return lower, torch.minimum(torch.cat(radii), (longest - start).clamp(min=0) * (1 - 1e-9))
 
-    def _lines(self, asked: Asked) -> Tensor:
+    def lines(self, asked: Asked) -> Tensor:
         """Return what follows from rows and the network alone, ``(3, aims, k)``.
 
         How fast the bound falls with the radius; slope and base of the outputs' errors in the length of

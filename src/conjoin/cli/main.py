@@ -507,6 +507,53 @@ def axioms(
             _console().print(f"{name} ({axioms_left}): {reason}", markup=False, highlight=False)
 
 
+@app.command(
+    epilog="""\
+Examples:  conjoin train recipe.toml   |   conjoin train recipe.toml --out run1
+|   conjoin train --resume run1   |   conjoin audit -m
+'conjoin.audit.trained:network_of?folder=run1'"""
+)
+def train(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="A recipe (TOML): data, network, objective, loop.", show_default=""),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder for what comes out.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with an interrupted training in this folder.")
+    ] = None,
+) -> None:
+    """Train a network by a recipe; prove and attack what comes out. Writes weights and numbers."""
+    from conjoin.audit.lock import locked
+    from conjoin.audit.recipe import read_recipe
+    from conjoin.audit.store import Local
+    from conjoin.audit.trained import begin, perform, recipe_of
+    from conjoin.cli.place import kept
+
+    if (recipe is None) == (resume is None) or (resume is not None and out is not None):
+        raise PlanError(
+            "give a recipe (and --out, if you like), or --resume FOLDER, which goes on with its own"
+        )
+    folder = resume or out or _new_folder("train")
+    settled = recipe_of(folder) if recipe is None else read_recipe(recipe)
+    store = Local(folder.absolute())
+
+    def rest() -> str:
+        return f"go on with: conjoin train --resume {shlex.quote(str(folder))}"
+
+    with kept(store), locked(store):
+        if resume is None:
+            begin(settled, folder)
+        with working(rest) as observe:
+            found = perform(settled, folder, observe)
+    names = "clean", f"certified, {found.claim}", "certified, sound-real", "attacked"
+    table = Table(*names, "CPU minutes")
+    numbers = (found.clean, found.certified, found.in_real_numbers, found.attacked)
+    table.add_row(*(f"{number:.4f}" for number in numbers), f"{found.cpu_minutes:.1f}")
+    _console().print(table)
+    _say(f"results: {folder}")
+
+
 @app.command()
 def models() -> None:
     """List the models that ship with the package."""

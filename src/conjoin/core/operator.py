@@ -299,6 +299,21 @@ class SortPairs:
 
 
 @dataclass(frozen=True, eq=False)
+class Sort:
+    """Sort the elements along an axis, the least first, place by place of the others.
+
+    Attributes:
+        axis: Of the batch, from 1.
+    """
+
+    axis: int = 1
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Sort."""
+        return x.sort(dim=self.axis).values
+
+
+@dataclass(frozen=True, eq=False)
 class RootMeanSquare:
     """x / √(mean x² + eps) over the last ``axes`` axes: the part of layer norm that is not affine."""
 
@@ -386,6 +401,7 @@ Operator = (
     | Elementwise
     | MaxWindows
     | SortPairs
+    | Sort
     | RootMeanSquare
     | Add
     | Concat
@@ -443,6 +459,7 @@ __all__ = [
     "Reshape",
     "RootMeanSquare",
     "Shape",
+    "Sort",
     "SortPairs",
     "Step",
     "evaluate",

@@ -1,13 +1,12 @@
 """Objectives of training: each a surrogate of minus the least quantity over S(x).
 
-Standard training looks at x alone, adversarial training at what PGD finds in S(x) (an upper bound of
-the minimum), GloRo training at the Lipschitz lower bound, through the extra class ⊥.
+Standard training looks at x alone, adversarial training at what an attack finds in S(x) (an upper
+bound of the minimum). Objectives that look at a *lower* bound are in
+:mod:`conjoin.training.certified` and :mod:`conjoin.training.interval`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -15,10 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conjoin.attacks.descent import PGD
 from conjoin.core.ball import Ball
 from conjoin.core.protocols import Attack, Batch
-from conjoin.core.quantity import margin
-from conjoin.nn.spectral import PowerIteration
+from conjoin.core.quantity import logit, margin
+from conjoin.core.threat import Threat
+from conjoin.errors import PlanError
+from conjoin.training.graph import evaluated
+from conjoin.training.schedule import Curve, Linear
+
+RISE = Linear(0.0, 1.0, until=1 / 3)  # of eps
 
 
 @runtime_checkable
@@ -30,9 +35,24 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Preparable(Objective, Protocol):
+    """An objective that keeps something about the network while it trains.
+
+    What it returns is called as an objective, and its ``state`` is a module whose buffers belong in a
+    checkpoint.
+    """
+
+    def prepare(self, network: nn.Module, example: Tensor, /) -> Objective:
+        """Read the network, for inputs shaped like the example, ``(1, *input)``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Standard:
     """Cross-entropy at x."""
+
+    title: ClassVar[str] = "standard training"
 
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
         """Return the mean cross-entropy in nats."""
@@ -41,51 +61,158 @@ class Standard:
 
 @dataclass(frozen=True, slots=True)
 class Adversarial:
-    """Cross-entropy at the worst point an attack finds in S(x); eps grows over the first third.
+    """Cross-entropy at the worst point an attack finds in S(x).
+
+    Attributes:
+        method: The attack.
+        threat: S(x).
+        ratio: What eps is multiplied with; by default it grows over the first third.
 
     Reference: madry2018, equation 2.1.
     """
 
     reference: ClassVar[str] = "madry2018"
     method: Attack
-    threat: Ball
+    threat: Threat
+    ratio: Curve = RISE
 
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
         """Return the mean cross-entropy in nats at the attacked inputs."""
-        assert isinstance(self.threat.eps, float)  # noqa: S101 - one radius for all
-        threat = self.threat.at(self.threat.eps * min(1.0, 3 * progress))
+        threat = scaled(self.threat, self.ratio(progress))
         with evaluated(network):
             z = self.method(Plain(network, batch.x.device), batch, threat, margin)
         return functional.cross_entropy(network(z, **batch.context), batch.aim)
 
 
 @dataclass(frozen=True, slots=True)
-class GloRo:
-    """Cross-entropy with the class ⊥, whose logit is max_{k != j} (z_k + eps K_jk), j predicted.
+class TRADES:
+    """Cross-entropy at x, and how far the answer moves within S(x).
 
-    K_jk = ‖w_j - w_k‖ times the product of the inner layers' norms, estimated by ``norms``. The
-    radius of training grows from a tenth of ``eps`` to all of it over the first half.
+        CE(f(x), y) + β max_{z in S(x)} KL(f(x) ‖ f(z))
 
-    Reference: leino2021, equation 3 and section 4.
+    Attributes:
+        threat: S(x).
+        weight: β.
+        method: Looks for z: descends minus the divergence.
+        ratio: What eps is multiplied with.
+
+    Reference: zhang2019, equation 5.
     """
 
-    reference: ClassVar[str] = "leino2021"
-    eps: float
-    norms: PowerIteration
+    reference: ClassVar[str] = "zhang2019"
+    threat: Threat
+    weight: float = 6.0
+    method: Attack = PGD(steps=10, step_size=0.25)
+    ratio: Curve = RISE
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise PlanError(f"the weight of the divergence is at least 0; got {self.weight}")
 
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
-        """Return the mean cross-entropy in nats over the classes and ⊥."""
-        eps = self.eps * min(1.0, 0.1 + 1.8 * progress)
-        logits = network(batch.x, **batch.context)
-        head = self.norms.layers[-1].weight
-        inner = torch.stack(self.norms()[:-1]).prod()
-        j = logits.argmax(1)
-        # A root has no gradient at 0 (the class itself, or two equal rows): clamped, it is 0.
-        square = (head[j][:, None] - head[None]).square().sum(2)
-        own = functional.one_hot(j, logits.shape[1]).bool()
-        constant = square.clamp(min=1e-24).sqrt() * inner
-        bottom = (logits + eps * constant).masked_fill(own, -torch.inf).amax(1, keepdim=True)
-        return functional.cross_entropy(torch.cat([logits, bottom], 1), batch.aim)
+        """Return the mean of both, in nats."""
+        threat = scaled(self.threat, self.ratio(progress))
+        with evaluated(network):
+            with torch.no_grad():
+                clean = network(batch.x, **batch.context).log_softmax(1)
+            z = self.method(Agreement(network, batch.x.device), beside(batch, clean), threat, logit)
+        both = torch.cat([batch.x, z.detach()])
+        logits, others = network(both, **batch.repeated(2).context).chunk(2)
+        moved = divergence(logits.log_softmax(1), others.log_softmax(1)).mean()
+        return functional.cross_entropy(logits, batch.aim) + self.weight * moved
+
+
+ANSWER = "the answer at x"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A model whose one output is -KL of the answer at x, in the context, and the one here."""
+
+    network: nn.Module
+    device: torch.device
+
+    def __call__(self, batch: Batch, /) -> Tensor:
+        """Return ``(batch, 1)``."""
+        rest = {name: value for name, value in batch.context.items() if name != ANSWER}
+        here = self.network(batch.x, **rest).log_softmax(1)
+        return -divergence(batch.context[ANSWER], here)[:, None]
+
+
+def beside(batch: Batch, answer: Tensor) -> Batch:
+    """Return the batch with log-probabilities beside the inputs, aimed at the only output."""
+    return Batch(
+        batch.x, torch.zeros_like(batch.aim), batch.rng, {**batch.context, ANSWER: answer}
+    )
+
+
+def divergence(one: Tensor, other: Tensor) -> Tensor:
+    """Return KL(one ‖ other) of log-probabilities, ``(batch, classes)``, per example."""
+    return (one.exp() * (one - other)).sum(1)
+
+
+@dataclass(frozen=True, slots=True)
+class FastAdversarial:
+    """Cross-entropy after one step from a random start, guarded against catastrophic overfitting.
+
+    One step of length ``step`` eps from a uniform start; along the way of that step the *first* of
+    ``guard`` evenly spaced points that is misclassified is taken, the last if none is. With one point
+    this is plain FGSM with a random start, under which a network learns to be robust at the end of
+    the step alone.
+
+    Attributes:
+        threat: S(x).
+        step: Length of the step as a share of eps.
+        guard: Points on the way that are looked at.
+        ratio: What eps is multiplied with.
+
+    Reference: wong2020, algorithm 3; kim2021, section 4 (the points on the way).
+    """
+
+    reference: ClassVar[str] = "kim2021"
+    threat: Threat
+    step: float = 1.25
+    guard: int = 3
+    ratio: Curve = RISE
+
+    def __post_init__(self) -> None:
+        if not self.step > 0 or self.guard < 1:
+            raise PlanError(f"expected step > 0 and guard >= 1; got {self!r}")
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
+        """Return the mean cross-entropy in nats at the points found."""
+        threat = scaled(self.threat, self.ratio(progress))
+        with evaluated(network):
+            z = self._found(network, batch, threat)
+        return functional.cross_entropy(network(z, **batch.context), batch.aim)
+
+    def _found(self, network: nn.Module, batch: Batch, threat: Ball) -> Tensor:
+        x = batch.x
+        start = threat.sample(x, batch.rng.fold("start")).requires_grad_()
+        loss = functional.cross_entropy(
+            network(start, **batch.context), batch.aim, reduction="sum"
+        )
+        (gradient,) = torch.autograd.grad(loss, start)
+        length = self.step * threat.radius(x).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+        end = threat.project(start.detach() + length * threat.steepest(gradient, start), x)
+        found = end
+        with torch.no_grad():
+            for part in range(self.guard - 1, 0, -1):
+                z = x + (end - x) * (part / self.guard)
+                wrong = network(z, **batch.context).argmax(1) != batch.aim
+                found = torch.where(wrong.reshape(-1, *[1] * (x.ndim - 1)), z, found)
+        return found.detach()
+
+
+def scaled(threat: Threat, ratio: float) -> Ball:
+    """Return the threat with another radius.
+
+    Raises:
+        PlanError: If the radius is not one number.
+    """
+    if not isinstance(threat, Ball) or not isinstance(threat.eps, float | int):
+        raise PlanError(f"training needs a ball of one radius for all examples; got {threat}")
+    return threat.at(threat.eps * ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +228,13 @@ class Plain:
         return out
 
 
-@contextmanager
-def evaluated(network: nn.Module) -> Iterator[None]:
-    """Attack in evaluation mode, without gradients in the weights."""
-    training = network.training
-    wanted = [(p, p.requires_grad) for p in network.parameters()]
-    network.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.train(training)
-        for p, flag in wanted:
-            p.requires_grad_(flag)
+__all__ = [
+    "TRADES",
+    "Adversarial",
+    "FastAdversarial",
+    "Objective",
+    "Plain",
+    "Preparable",
+    "Standard",
+    "evaluated",
+]

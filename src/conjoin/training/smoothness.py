@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conjoin.core.ball import Ball
 from conjoin.core.projection import column
 from conjoin.core.protocols import Attack, Batch
 from conjoin.core.quantity import margin
+from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
-from conjoin.training.objective import Plain, evaluated
+from conjoin.training.graph import evaluated
+from conjoin.training.objective import Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class IGNorm:
 
     reference: ClassVar[str] = "chen2019"
     method: Attack
-    threat: Ball
+    threat: Threat
     weight: float = 0.1
     nodes: int = 8
 

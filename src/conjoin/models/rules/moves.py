@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from conjoin.core.operator import Affine, Averages, Concat, Fixed, Reshape, Shape, SortPairs
+from conjoin.core.operator import Affine, Averages, Concat, Fixed, Reshape, Shape, Sort, SortPairs
 from conjoin.errors import CapabilityError
 from conjoin.models.rules.call import Call, Known, Rule, axes_of, broadcast
 
@@ -228,6 +228,16 @@ def _sorted_pairs(c: Call, places: list[int], axis: int) -> int | None:
     return index
 
 
+def _sort(c: Call) -> int:
+    source, axis = c.plain(), int(c["dim"])
+    if c["descending"]:
+        raise CapabilityError("sorting from the largest down is not known; sort up, and flip")
+    axis = axis % (len(c.shape(source)) + 1)
+    if axis == 0:
+        raise CapabilityError("it sorts examples of a batch")
+    return c.add(Sort(axis), source)
+
+
 def _cat(c: Call) -> int:
     values = [v for v in c["tensors"] if isinstance(v, Known) or v.numel()]
     return _joined(c, values, int(c["dim"]), raised=False)
@@ -267,6 +277,7 @@ RULES: dict[str, Rule] = {
     "index_select": _index_select,
     "cat": _cat,
     "stack": _stack,
+    "sort": _sort,
     "copy": _copy,
     "_to_copy": _cast,
 }
