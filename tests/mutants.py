@@ -55,6 +55,7 @@ GEOMETRY = "tests/reference/test_geometry.py"
 SMOOTHNESS = "tests/reference/test_smoothness.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
 AGREEMENT = "tests/unit/audit/test_agreement.py"
+PROVED = "tests/unit/audit/test_proved.py"
 BESIDE = "tests/unit/audit/test_beside.py"
 RESEMBLANCE = "tests/reference/test_resemblance.py"
 WITHSTOOD = "tests/unit/audit/test_withstood.py"
@@ -129,6 +130,27 @@ PHOTOGRAPHS = "tests/unit/data/test_data_photographs.py"
 EXPLAINED_PHOTOGRAPH = "tests/integration/test_explain_photograph.py"
 
 JOINED = (
+    Mutant(
+        "a radius counts wrong answers",
+        "audit/sections/certificates/__init__.py",
+        'good = own & columns["right"]',
+        "good = own",
+        (PROVED,),
+    ),
+    Mutant(
+        "the furthest competitor is named",
+        "audit/sections/certificates/task.py",
+        "apart.argmin(1)",
+        "apart.argmax(1)",
+        (PROVED,),
+    ),
+    Mutant(
+        "no slope refutes a constant",
+        "audit/sections/certificates/task.py",
+        "share > 1 + ROOM",
+        "share > 1e9 + ROOM",
+        (PROVED,),
+    ),
     Mutant(
         "shown examples count in what was moved",
         "audit/sections/boundary/record.py",

@@ -64,7 +64,7 @@ def of(rows: list[dict[str, Any]], model: str, threat: str) -> list[dict[str, An
 
 def test_the_folder_holds_its_parts_and_nothing_else(finished: Path) -> None:
     first = ("accuracy", "robustness", "diagnosis", "region", "explain")
-    rows = {f"rows/{name}.parquet" for name in (*first, "boundary", "resemblance")}
+    rows = {f"rows/{name}.parquet" for name in (*first, "certificates", "boundary", "resemblance")}
     tensors = {
         f"tensors/{part}/{model}.safetensors"
         for part in ("robustness", "explain", "boundary")

@@ -131,7 +131,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditResult, Path]:
 def test_the_present_chapters_are_sections(found: tuple[AuditResult, Path]) -> None:
     result, folder = found
     names = [section.name for section in SECTIONS]
-    first = ["accuracy", "robustness", "diagnosis", "region", "explain"]
+    first = ["accuracy", "robustness", "diagnosis", "certificates", "region", "explain"]
     assert names == [*first, "boundary", "resemblance"]
     assert list(result.run.sections) == names
     assert result.run.complete
@@ -308,7 +308,7 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     assert result.run.complete
     sections = result.run.sections
     assert set(sections["accuracy"].models) == set(sections["region"].models) == set(models)
-    for name in ("robustness", "diagnosis", "explain", "boundary"):
+    for name in ("robustness", "diagnosis", "certificates", "explain", "boundary"):
         assert set(sections[name].models) == {"open"}
         assert set(sections[name].lacks) == {"closed"}
         assert not sections[name].failed
@@ -316,7 +316,7 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     accuracy = sections["accuracy"].models
     assert accuracy["open"] == accuracy["closed"]
     page = (tmp_path / "report.html").read_text()
-    assert page.count('class="lacks"') == 4
+    assert page.count('class="lacks"') == 5
     standing = next(s for s in result.standings if s.model == "closed")
     assert standing.verdict != "trust within limits", "nothing was proved of it"
 

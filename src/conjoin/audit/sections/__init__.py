@@ -8,6 +8,7 @@ from importlib import metadata
 from conjoin.audit.section import Chapter, Section
 from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.audit.sections.boundary import Boundary
+from conjoin.audit.sections.certificates import Certificates
 from conjoin.audit.sections.diagnosis import Diagnosis
 from conjoin.audit.sections.explain import Explain
 from conjoin.audit.sections.region import Region
@@ -19,6 +20,7 @@ SECTIONS: tuple[Section, ...] = (
     Accuracy(),
     Robustness(),
     Diagnosis(),
+    Certificates(),
     Region(),
     Explain(),
     Boundary(),
