@@ -2,8 +2,9 @@
 
 from conjoin.certification.best_of import BestOf
 from conjoin.certification.constants import Constants
+from conjoin.certification.crown import Crown
 from conjoin.certification.interval import Interval
 from conjoin.certification.lipschitz import Lipschitz
 from conjoin.certification.radius import certified_radius
 
-__all__ = ["BestOf", "Constants", "Interval", "Lipschitz", "certified_radius"]
+__all__ = ["BestOf", "Constants", "Crown", "Interval", "Lipschitz", "certified_radius"]
