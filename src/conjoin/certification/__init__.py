@@ -1,10 +1,21 @@
 """Certificates: lower bounds on a quantity over S(x)."""
 
+from conjoin.certification.alpha import AlphaCrown
 from conjoin.certification.best_of import BestOf
 from conjoin.certification.constants import Constants
 from conjoin.certification.crown import Crown
 from conjoin.certification.interval import Interval
+from conjoin.certification.jacobian import LocalLipschitz
 from conjoin.certification.lipschitz import Lipschitz
 from conjoin.certification.radius import certified_radius
 
-__all__ = ["BestOf", "Constants", "Crown", "Interval", "Lipschitz", "certified_radius"]
+__all__ = [
+    "AlphaCrown",
+    "BestOf",
+    "Constants",
+    "Crown",
+    "Interval",
+    "Lipschitz",
+    "LocalLipschitz",
+    "certified_radius",
+]
