@@ -2,6 +2,7 @@
 
 from conjoin.certification.alpha import AlphaCrown
 from conjoin.certification.best_of import BestOf
+from conjoin.certification.branch import BranchAndBound
 from conjoin.certification.constants import Constants
 from conjoin.certification.crown import Crown
 from conjoin.certification.interval import Interval
@@ -12,6 +13,7 @@ from conjoin.certification.radius import certified_radius
 __all__ = [
     "AlphaCrown",
     "BestOf",
+    "BranchAndBound",
     "Constants",
     "Crown",
     "Interval",

@@ -98,16 +98,16 @@ class PreparedAlpha:
         """
         ask = linear_rows(quantity, self)
 
-        def bound(domain: Boxes, some: Batch, outputs: Tensor) -> Tensor:
-            return self._rows(domain, some, outputs, ask).amin(1)
+        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
+            return self._rows(domain, batch.aim[some], outputs, ask).amin(1)
 
         return bounded(self.network, model, batch, threat, self.method.claim, bound)
 
-    def _rows(self, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear) -> Tensor:
-        asked = Asked.of(ask.rows(some.aim, outputs.shape[1]))
+    def _rows(self, domain: Boxes, aim: Tensor, outputs: Tensor, ask: PiecewiseLinear) -> Tensor:
+        asked = Asked.of(ask.rows(aim, outputs.shape[1]))
         known = self.network.relaxed(domain, outputs)
         direct, lost = self.network.start(known, domain, asked)
-        width = max(math.prod(step.shape) for step in self.network.steps) * len(some)
+        width = max(math.prod(step.shape) for step in self.network.steps) * len(aim)
         parts = []
         for rows in asked.rows.split(max(1, NUMBERS // width), dim=1):
             ascent = Ascent(known, rows)
@@ -144,7 +144,7 @@ class Ascent:
         if state is None:
             self.slopes = {p: t.start(known.lines[p], count) for p, t in free.items()}
             self.prices = {
-                p: s.new_zeros(len(s), count, *s.shape[1:]) for p, s in self.signs.items()
+                p: rows.new_zeros(len(s), count, *s.shape[1:]) for p, s in self.signs.items()
             }
         else:
             self.slopes, self.prices = dict(state[0]), dict(state[1])

@@ -272,8 +272,11 @@ def rooms(
         size = size if bias is None else size + bias.abs()
         share = gamma(sums + op.map.terms)
     elif isinstance(op, Elementwise) and pair is not None:
-        source = boxes[step.sources[0]].magnitude
-        size = torch.where(pair.steepest == 0, 0.0, pair.steepest * source) + pair.farthest
+        source, steep, far = boxes[step.sources[0]].magnitude, pair.steepest, pair.farthest
+        if op.kinks is not None:  # other lines may take its place: of any slope that it has
+            steep = torch.full_like(steep, max(abs(slope) for slope in op.slopes))
+            far = far + sum(abs(kink) * steep + op(kink + 0 * steep).abs() for kink in op.kinks)
+        size = torch.where(steep == 0, 0.0, steep * source) + far
         share = gamma(sums)
     elif isinstance(op, MaxWindows):
         size, share = op(boxes[step.sources[0]].magnitude), gamma(sums)

@@ -40,7 +40,7 @@ from conjoin.core.quantity import PiecewiseLinear, Quantity
 from conjoin.core.result import Bounds, Claim
 from conjoin.core.threat import Enclosure, Threat
 
-Bound = Callable[[Boxes, Batch, Tensor], Tensor]
+Bound = Callable[[Boxes, slice, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +157,21 @@ class PreparedCrown:
         """
         ask = linear_rows(quantity, self)
 
-        def bound(domain: Boxes, some: Batch, outputs: Tensor) -> Tensor:
-            return crown_bounds(self.network, domain, outputs, ask, some.aim).amin(1)
+        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
+            return crown_bounds(self.network, domain, outputs, ask, batch.aim[some]).amin(1)
 
         return bounded(self.network, model, batch, threat, self.method.claim, bound)
 
 
 def bounded(
-    network: Bounded, model: Model, batch: Batch, threat: Threat, wanted: Claim | None, bound: Bound
+    network: Bounded,
+    model: Model,
+    batch: Batch,
+    threat: Threat,
+    wanted: Claim | None,
+    bound: Bound,
+    *,
+    examples: int | None = None,
 ) -> Bounds:
     """Bound the quantity for some examples at a time, of the deployed network or in real arithmetic.
 
@@ -176,12 +183,12 @@ def bounded(
     with torch.no_grad(), still(model):
         network.model.check(model, batch)
         outputs = model(batch)
-        parts = torch.arange(len(batch)).split(network.examples())
+        parts = torch.arange(len(batch)).split(examples or network.examples())
 
         def found(rounding: Rounding | None) -> Tensor:
             return torch.cat(
                 [
-                    bound(Boxes(_some(given, some), rounding), batch.rows(some), outputs[some])
+                    bound(Boxes(_some(given, some), rounding), some, outputs[some])
                     for some in (slice(int(part[0]), int(part[-1]) + 1) for part in parts)
                 ]
             )

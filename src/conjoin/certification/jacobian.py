@@ -104,8 +104,8 @@ class PreparedLocal:
         """
         ask = linear_rows(quantity, self)
 
-        def bound(domain: Boxes, some: Batch, outputs: Tensor) -> Tensor:
-            return self._rows(domain, some, outputs, ask).amin(1)
+        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
+            return self._rows(domain, batch.rows(some), outputs, ask).amin(1)
 
         return bounded(self.network, model, batch, threat, self.method.claim, bound)
 

@@ -9,7 +9,7 @@ Reference: zhang2018crown, section 3.2; gowal2018 for the boxes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -57,12 +57,37 @@ class Relaxing:
             self.enter(known, place)
         return known
 
+    def narrowed(self, whole: Relaxed, signs: Mapping[int, Tensor]) -> Relaxed:
+        """Relax parts of a set, on each of which arguments lie on the given sides of their kinks.
+
+        Args:
+            whole: The relaxation over the whole set, once for each part.
+            signs: 1 above, -1 below, 0 on either side, by the step that it is the argument of.
+        """
+        known, sides = Relaxed(self.steps, whole.region), dict[int, list[tuple[float, Tensor]]]()
+        for place, sign in signs.items():
+            kink = kink_of(self.steps[place])
+            sides.setdefault(self.steps[place].sources[0], []).append((kink, sign))
+        for place, step in enumerate(self.steps):
+            box = whole.boxes[place]
+            if step.sources:
+                made = self.domain.apply(step, *(known.boxes[s] for s in step.sources))
+                low, high = torch.maximum(made.low, box.low), torch.minimum(made.high, box.high)
+                box = Box(low, high)
+            for kink, sign in sides.get(place, ()):
+                low = torch.where(sign > 0, box.low.clamp(min=kink), box.low)
+                box = Box(low, torch.where(sign < 0, box.high.clamp(max=kink), box.high))
+            known.boxes[place] = box
+            self.enter(known, place)
+        return known
+
     def enter(self, known: Relaxed, place: int) -> None:
         """Bound one step by its sources, and relax it."""
         step = self.steps[place]
         sources = [known.boxes[source] for source in step.sources]
-        known.boxes[place] = out = self.domain.apply(step, *sources)
-        pair = None
+        if place not in known.boxes:
+            known.boxes[place] = self.domain.apply(step, *sources)
+        out, pair = known.boxes[place], None
         if isinstance(step.op, Elementwise):
             pair = lines(step.op, sources[0].low, sources[0].high, (out.low, out.high))
         elif isinstance(step.op, SortPairs):
@@ -98,6 +123,13 @@ class Relaxing:
         return replace(box, low=low.reshape(shape), high=high.reshape(shape))
 
 
+def kink_of(step: Step) -> float:
+    """Return the one kink of a function; of the larger of two numbers, that of their difference."""
+    op = step.op
+    assert isinstance(op, Elementwise) and op.kinks  # noqa: S101, PT018 - by the caller
+    return op.kinks[0]
+
+
 def unstable(op: Elementwise, box: Box) -> Tensor:
     """Tell over which intervals a function is not known to be linear."""
     if op.kinks is None:
@@ -131,4 +163,4 @@ def chunks(known: Relaxed, place: int, order: Tensor) -> list[tuple[slice, slice
     ]
 
 
-__all__ = ["Relaxing", "apart", "chunks", "unstable"]
+__all__ = ["Relaxing", "apart", "chunks", "kink_of", "unstable"]
