@@ -7,7 +7,9 @@ from conjoin.certification.constants import Constants
 from conjoin.certification.crown import Crown
 from conjoin.certification.interval import Interval
 from conjoin.certification.jacobian import LocalLipschitz
+from conjoin.certification.ladder import ladder
 from conjoin.certification.lipschitz import Lipschitz
+from conjoin.certification.radii import radii
 from conjoin.certification.radius import certified_radius
 
 __all__ = [
@@ -20,4 +22,6 @@ __all__ = [
     "Lipschitz",
     "LocalLipschitz",
     "certified_radius",
+    "ladder",
+    "radii",
 ]
