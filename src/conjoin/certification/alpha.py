@@ -1,9 +1,9 @@
 """alpha-CROWN: the slopes of the lower lines chosen so that the bound is best, row by row.
 
-Below a convex kink any slope between those of its two sides gives a line; CROWN takes the one that is best
-for the function, alpha-CROWN the one that is best for the *bound*: each row of the quantity has its own
-slopes, which ascend by Adam. Whatever the search arrives at is a bound: it is evaluated as rigorously
-as CROWN, so that nothing of the search need be trusted.
+Below a convex kink any slope between those of its two sides gives a line; CROWN takes the one that
+is best for the function, alpha-CROWN the one that is best for the *bound*: each row of the quantity
+has its own slopes, which ascend by Adam. Whatever the search arrives at is a bound: it is evaluated
+as rigorously as CROWN, so that nothing of the search need be trusted.
 
 Reference: xu2021, section 3 (slopes as parameters).
 """
@@ -215,7 +215,9 @@ class Ascent:
 
         def kept(new: dict[int, Tensor], old: dict[int, Tensor]) -> dict[int, Tensor]:
             return {
-                p: torch.where(better.reshape(*better.shape, *[1] * (v.ndim - 2)), v, old[p]).detach()
+                p: torch.where(
+                    better.reshape(*better.shape, *[1] * (v.ndim - 2)), v, old[p]
+                ).detach()
                 for p, v in new.items()
             }
 
@@ -276,7 +278,10 @@ class Tilt:
         )
         if self.op.name == "relu":  # through the kink, exactly
             return Lines(
-                torch.where(self.free, place, below), torch.where(self.free, 0.0, under), above, over
+                torch.where(self.free, place, below),
+                torch.where(self.free, 0.0, under),
+                above,
+                over,
             )
         first, last = self.ends
         slope = first + place * (last - first)

@@ -1,8 +1,8 @@
 """Linear functions of an activation, carried back to the input: the heart of CROWN.
 
-Λ·h over the set is bounded by Λ'·h' + const, h' being what the step has as its source: through an affine
-map with AᵀΛ, exactly; through a function by one of its two lines, by the sign of Λ; a sum hands Λ to each
-of its parts. At the input the least value over ball and box ends it.
+Λ·h over the set is bounded by Λ'·h' + const, h' being what the step has as its source: through an
+affine map with AᵀΛ, exactly; through a function by one of its two lines, by the sign of Λ; a sum
+hands Λ to each of its parts. At the input the least value over ball and box ends it.
 
 What is computed is rigorous: coefficients may be *any* numbers as long as the distance of the computed
 from the exact ones is paid for. |fl(AᵀΛ) - AᵀΛ| <= γ |A|ᵀ|Λ| elementwise, so it changes Λ·h by at most
@@ -14,7 +14,7 @@ Reference: zhang2018crown, section 3; rump2010 for the error terms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -122,7 +122,9 @@ class Backward:
                 inputs.append(value.flatten(2))
             else:
                 self.through(at, step, value)
-        flat = inputs[0] if inputs else rows.new_zeros(*rows.shape[:2], self.known.region.low.shape[2])
+        flat = (
+            inputs[0] if inputs else rows.new_zeros(*rows.shape[:2], self.known.region.low.shape[2])
+        )
         bound = self.known.region.least(flat) + self.total - self.lost * (1 + 1e-9)
         return Descent(bound - 16 * UNIT * bound.abs().detach(), flat, met)
 
@@ -132,9 +134,9 @@ class Backward:
         if isinstance(op, Affine):
             if op.bias is not None:
                 self.total = self.total + (value * op.bias).flatten(2).sum(2)
-            self.give(sources[0], _each(op.map.transposed, value))
+            self.give(sources[0], each(op.map.transposed, value))
         elif isinstance(op, Reshape):
-            self.give(sources[0], _each(op.transposed, value))
+            self.give(sources[0], each(op.transposed, value))
         elif isinstance(op, Add):
             for sign, source in zip(op.signs, sources, strict=True):
                 self.give(source, value if sign > 0 else -value)
@@ -216,13 +218,19 @@ class Backward:
         """Take a step by its bounds alone."""
         box = self.known.boxes[at]
         up, down = value.clamp(min=0), value.clamp(max=0)
-        self.total = self.total + (up * box.low[:, None] + down * box.high[:, None]).flatten(2).sum(2)
+        self.total = self.total + (up * box.low[:, None] + down * box.high[:, None]).flatten(2).sum(
+            2
+        )
 
 
-def _each(function: object, value: Tensor) -> Tensor:
+def each(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
     """Apply a function of batches to ``(batch, k, *shape)``."""
-    out: Tensor = function(value.flatten(0, 1))  # type: ignore[operator] # of the operators
-    return out.unflatten(0, value.shape[:2])
+    return _apart(function(value.flatten(0, 1)), value)
+
+
+def _apart(flat: Tensor, like: Tensor) -> Tensor:
+    """Give back the two first axes."""
+    return flat.reshape(*like.shape[:2], *flat.shape[1:])
 
 
 def _selected(op: MaxWindows, at: Tensor, value: Tensor) -> Tensor:
@@ -234,7 +242,7 @@ def _selected(op: MaxWindows, at: Tensor, value: Tensor) -> Tensor:
         (back,) = torch.autograd.grad(
             out, leaf, value.flatten(0, 1), create_graph=value.requires_grad
         )
-    return back.unflatten(0, value.shape[:2])
+    return _apart(back, value)
 
 
 def _dominated(op: MaxWindows, box: Box) -> Tensor:
@@ -289,4 +297,4 @@ def rooms(
     return (share * size + local) * (1 + 1e-9) + 1e4 * TINY
 
 
-__all__ = ["Backward", "Descent", "Relaxed", "rooms"]
+__all__ = ["Backward", "Descent", "Relaxed", "each", "rooms"]

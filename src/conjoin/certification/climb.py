@@ -1,7 +1,7 @@
 """What is known of each example while a ladder is climbed, and what it is at the end.
 
-Attacks lower the least value that was seen, certifiers raise the lower bound; an example is open until one
-of the two decides it. All goes through the drivers. A climb may stop at any moment.
+Attacks lower the least value that was seen, certifiers raise the lower bound; an example is open
+until one of the two decides it. All goes through the drivers. A climb may stop at any moment.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from conjoin.core.quantity import Quantity, Target
 from conjoin.core.result import (
     AttackResult,
     Bounds,
+    Certificate,
     Claim,
     Evidence,
     EvidenceClass,
@@ -44,12 +45,11 @@ class Climb(Result):
     """What a climb has decided.
 
     Attributes:
-        lower: The best lower bound that was proved, per example; -inf where none was.
-        value: The least value of the quantity that was seen in S(x), at ``inputs``.
-        inputs: Where it was seen; x itself where nothing lower was.
-        certified: Where ``lower`` is above the quantity's goal.
-        falsified: Where ``value`` is at or below it.
-        rung: Which rung decided, by its place in ``rungs``; that of the last one tried where none did, -1
+        lower: The best lower bound that was proved, per example; -inf where none was. value: The
+        least value of the quantity that was seen in S(x), at ``inputs``. inputs: Where it was seen;
+        x itself where nothing lower was. certified: Where ``lower`` is above the quantity's goal.
+        falsified: Where ``value`` is at or below it. rung: Which rung decided, by its place in
+        ``rungs``; that of the last one tried where none did, -1
             where none was tried.
     """
 
@@ -250,8 +250,8 @@ class Climber:
         slack = 2e-5 * self.value[part].abs().amax() if len(part) else 0.0
         if bool((self.lower[part] > self.value[part] + slack).any()):
             raise SoundnessError(
-                f"a value of {float(self.value[part].min()):g} was found below a bound that was proved: "
-                "the certificate is wrong for this model"
+                f"a value of {float(self.value[part].min()):g} was found below a bound that was "
+                "proved: the certificate is wrong for this model"
             )
 
     def _counted(self, story: Provenance) -> None:

@@ -5,8 +5,8 @@ Over a box it is exact; over an l1 or l2 ball cut by a box it is the dual in one
     min a·d  >=  -Σ_i max_m (|a_i| m - λ pen(m)) - λ r_p ,     0 <= m <= c_i ,
 
 c_i being how far the box lets element i go against a_i. Any λ gives a bound; the best is found by a
-few steps of an active-set iteration (l2) or by sorting (l1), so that nothing need be solved exactly. The
-larger of the bounds of box and ball is returned, rounding subtracted.
+few steps of an active-set iteration (l2) or by sorting (l1), so that nothing need be solved
+exactly. The larger of the bounds of box and ball is returned, rounding subtracted.
 
 Reference: michelot1986 (the active-set iteration); boyd2004, section 5.1 (weak duality).
 """
@@ -103,7 +103,8 @@ class Region:
 
 
 def _dot(rows: Tensor, values: Tensor) -> Tensor:
-    return torch.matmul(rows, values.transpose(1, 2))[..., 0]
+    product: Tensor = torch.matmul(rows, values.transpose(1, 2))[..., 0]
+    return product
 
 
 def _fitting(size: Tensor, reach: Tensor, radius: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
     min_S Q  >=  min_k min_{z in S}  a_k · z + c_k
 
-with a_k, c_k from :mod:`conjoin.certification.backward`: the rows of the quantity go in at the output, so
-that what classes share cancels everywhere, and the set is used as it is, ball and box together. The
-bounds of :class:`~conjoin.certification.interval.Interval` over the boxes that were made smaller are
-taken where they are larger: on networks trained with intervals they are.
+with a_k, c_k from :mod:`conjoin.certification.backward`: the rows of the quantity go in at the
+output, so that what classes share cancels everywhere, and the set is used as it is, ball and box
+together. The bounds of :class:`~conjoin.certification.interval.Interval` over the boxes that were
+made smaller are taken where they are larger: on networks trained with intervals they are.
 
 Reference: zhang2018crown; singh2019 (DeepPoly, the same lines for ReLU).
 """
@@ -213,7 +213,7 @@ def _some(given: Enclosure, rows: slice) -> Enclosure:
 def crown_bounds(
     network: Bounded, domain: Boxes, outputs: Tensor, ask: PiecewiseLinear, aim: Tensor
 ) -> Tensor:
-    """Bound each row of a quantity over the set of a domain, ``(batch, k)``; -inf if nothing is known."""
+    """Bound each row of a quantity over the set of a domain, ``(batch, k)``; -inf for nothing."""
     asked = Asked.of(ask.rows(aim, outputs.shape[1]))
     known = network.relaxed(domain, outputs)
     direct, lost = network.start(known, domain, asked)

@@ -2,10 +2,10 @@
 
     Q(z)  >=  Q(x) + min over z in S, J in [L, U] of J·(z - x)
 
-L and U bound every element of the gradient of a row of the quantity over the whole set: intervals of
-slopes, carried back through the network (of ReLU: 0, 1, or [0, 1] where its argument can have both signs).
-What ties z to x is used as it is: each element moves up with slope L or down with slope U, within ball
-and box. It is *not* the gradient at x, which bounds nothing.
+L and U bound every element of the gradient of a row of the quantity over the whole set: intervals
+of slopes, carried back through the network (of ReLU: 0, 1, or [0, 1] where its argument can have
+both signs). What ties z to x is used as it is: each element moves up with slope L or down with
+slope U, within ball and box. It is *not* the gradient at x, which bounds nothing.
 
 Reference: weng2018, section 3.3 (FastLip); zhang2019recurjac.
 """
@@ -13,13 +13,13 @@ Reference: weng2018, section 3.3 (FastLip); zhang2019recurjac.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from conjoin.certification.backward import Relaxed
+from conjoin.certification.backward import Relaxed, each
 from conjoin.certification.box import Box, Boxes
 from conjoin.certification.concretise import Region
 from conjoin.certification.crown import Bounded, bounded, void
@@ -36,7 +36,6 @@ from conjoin.core.operator import (
     Fixed,
     Given,
     Linear,
-    MaxWindows,
     Reshape,
     SortPairs,
     Step,
@@ -109,9 +108,7 @@ class PreparedLocal:
 
         return bounded(self.network, model, batch, threat, self.method.claim, bound)
 
-    def _rows(
-        self, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear
-    ) -> Tensor:
+    def _rows(self, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear) -> Tensor:
         """Bound each row: its value at x in real arithmetic, less what the gradients allow."""
         steps, last = self.network.steps, len(self.network.steps) - 1
         asked = Asked.of(ask.rows(some.aim, outputs.shape[1]))
@@ -199,10 +196,8 @@ class Gradients:
         """
         op, sources = step.op, step.sources
         low, high = value
-        if isinstance(op, Affine):
-            return [(sources[0], _linear(op.map, low, high))]
-        if isinstance(op, Reshape):
-            return [(sources[0], (_each(op.transposed, low), _each(op.transposed, high)))]
+        if isinstance(op, Fixed):
+            return []
         if isinstance(op, Add):
             signed = (value if sign > 0 else (-high, -low) for sign in op.signs)
             return list(zip(sources, signed, strict=True))
@@ -210,22 +205,27 @@ class Gradients:
             sizes = [self.known.steps[s].shape[op.axis - 1] for s in sources]
             parts = (v.split(sizes, op.axis + 1) for v in value)
             return list(zip(sources, zip(*parts, strict=True), strict=True))
+        return [(sources[0], self.back(step, value))]
+
+    def back(self, step: Step, value: Range) -> Range:
+        """Return what the one source of a step gets.
+
+        Raises:
+            CapabilityError: If the gradients of an operator are not known.
+        """
+        op, box = step.op, self.known.boxes[step.sources[0]]
+        if isinstance(op, Affine):
+            return _linear(op.map, *value)
+        if isinstance(op, Reshape):
+            return each(op.transposed, value[0]), each(op.transposed, value[1])
         if isinstance(op, Elementwise):
-            box = self.known.boxes[sources[0]]
-            return [(sources[0], _times(value, slope_range(op, box.low, box.high)))]
+            return _times(value, slope_range(op, box.low, box.high))
         if isinstance(op, SortPairs):
-            return [(sources[0], _sorted(op, self.known.boxes[sources[0]], value))]
-        if isinstance(op, Fixed):
-            return []
+            return _sorted(op, box, value)
         raise CapabilityError(
             f"no bound of its gradients over a set is known for {step.name} ({op}); Interval and Crown "
             "apply to it"
         )
-
-
-def _each(function: object, value: Tensor) -> Tensor:
-    out: Tensor = function(value.flatten(0, 1))  # type: ignore[operator] # of the operators
-    return out.unflatten(0, value.shape[:2])
 
 
 def _wider(low: Tensor, high: Tensor, share: float) -> Range:
@@ -244,8 +244,8 @@ def _linear(map: Linear, low: Tensor, high: Tensor) -> Range:
     middle, half = (low + high) / 2, (high - low) / 2
     unit = gamma(low[0, 0].numel() + map.terms + 32)
     room = half * (1 + 4 * UNIT) + 4 * unit * (half + middle.abs())
-    centre = _each(map.transposed, middle)
-    spread = _each(map.absolute().transposed, room) * (1 + unit) + (low[0, 0].numel() + 16) * TINY
+    centre = each(map.transposed, middle)
+    spread = each(map.absolute().transposed, room) * (1 + unit) + (low[0, 0].numel() + 16) * TINY
     return centre - spread, centre + spread
 
 
@@ -264,8 +264,9 @@ def _sorted(op: SortPairs, box: Box, value: Range) -> Range:
     """min(a, b) = a - relu(a - b), max(a, b) = b + relu(a - b): s the slope of the latter."""
     low, high, _ = apart(op, box)
     slopes = slope_range(relu(), low, high)
-    least, most = zip(*(v.chunk(2, dim=op.axis + 1) for v in value), strict=True)
-    rest = tuple(1 - s for s in reversed(slopes))
+    halves = [v.chunk(2, dim=op.axis + 1) for v in value]
+    least, most = ((halves[0][k], halves[1][k]) for k in (0, 1))
+    rest = 1 - slopes[1], 1 - slopes[0]
     a = _sum(_times(least, rest), _times(most, slopes))  # ∂/∂a = (1 - s) Λ_min + s Λ_max
     b = _sum(_times(least, slopes), _times(most, rest))
     return (

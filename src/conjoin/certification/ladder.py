@@ -1,9 +1,10 @@
 """The ladder: what decides each example, from the cheapest method to the dearest.
 
-An attack first (what it wins is refuted), then one certifier after another; only what none has decided
-climbs on. Nothing that is known is given up: at any moment, also when time is up or the user interrupts,
-each example has a lower bound that is proved, a least value that was seen, and a verdict with its
-reason. Every rung goes through the drivers, so that each bound and each input is held to what they ask.
+An attack first (what it wins is refuted), then one certifier after another; only what none has
+decided climbs on. Nothing that is known is given up: at any moment, also when time is up or the
+user interrupts, each example has a lower bound that is proved, a least value that was seen, and a
+verdict with its reason. Every rung goes through the drivers, so that each bound and each input is
+held to what they ask.
 
 It is *not* a method of its own: what it proves, a rung has proved.
 """

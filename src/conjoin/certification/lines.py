@@ -2,10 +2,11 @@
 
     a x + c  <=  f(x)  <=  b x + d      for all x in [low, high]
 
-Slopes may be any numbers: f(x) - a x is bounded over the interval, and its extremes are the offsets. Of a
-piecewise linear function they lie at its kinks or at the ends; of any other, on a grid between whose
-points the slope's range says how far the function can stray. Rounding is added to the offsets. Among a
-few slopes (of the chord, at the ends) the line is taken that is best in the middle.
+Slopes may be any numbers: f(x) - a x is bounded over the interval, and its extremes are the
+offsets. Of a piecewise linear function they lie at its kinks or at the ends; of any other, on a
+grid between whose points the slope's range says how far the function can stray. Rounding is added
+to the offsets. Among a few slopes (of the chord, at the ends) the line is taken that is best in the
+middle.
 
 Reference: zhang2018crown, section 3.1 (lines); singh2019 (the choice between the two slopes of ReLU).
 """
@@ -13,6 +14,8 @@ Reference: zhang2018crown, section 3.1 (lines); singh2019 (the choice between th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,19 +60,16 @@ def lines(op: Elementwise, low: Tensor, high: Tensor, ends: tuple[Tensor, Tensor
         low, high: The intervals.
         ends: Bounds of the function over them.
     """
-    below = under = above = over = None
     middle = low / 2 + high / 2
-    for slope in slopes_at(op, low, high):
+    first, *others = slopes_at(op, low, high)
+    least, most = offsets(op, first, low, high)
+    below, under, above, over = first, least, first, most
+    for slope in others:
         least, most = offsets(op, slope, low, high)
-        if below is None or under is None or above is None or over is None:
-            below, under, above, over = slope, least, slope, most
-            continue
         better = slope * middle + least > below * middle + under
         below, under = torch.where(better, slope, below), torch.where(better, least, under)
         better = slope * middle + most < above * middle + over
         above, over = torch.where(better, slope, above), torch.where(better, most, over)
-    assert below is not None and under is not None  # noqa: S101 - there are slopes
-    assert above is not None and over is not None  # noqa: S101 - there are slopes
     flat = ~(below.isfinite() & under.isfinite())
     below, under = below.masked_fill(flat, 0.0), torch.where(flat, ends[0], under)
     flat = ~(above.isfinite() & over.isfinite())
@@ -86,15 +86,17 @@ def slopes_at(op: Elementwise, low: Tensor, high: Tensor) -> tuple[Tensor, ...]:
         return chord, first, last
     cell = (width / CELLS).clamp(min=1e-6)  # of narrow intervals, as good as the slope
     places = low, low / 2 + high / 2, high
-    return chord, *(((op(p + cell / 2) - op(p - cell / 2)) / cell).clamp(*op.slopes) for p in places)
+    return chord, *(
+        ((op(p + cell / 2) - op(p - cell / 2)) / cell).clamp(*op.slopes) for p in places
+    )
 
 
 def outer_slopes(op: Elementwise, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Return the slopes at both ends of an interval, of a piecewise linear function."""
     assert op.kinks is not None  # noqa: S101 - it is
     points = sorted(op.kinks)
-    spots = [points[0] - 1.0, *((a + b) / 2 for a, b in zip(points, points[1:], strict=False))]
-    reach = [1.0, *((b - a) / 4 for a, b in zip(points, points[1:], strict=False))]
+    spots = [points[0] - 1.0, *((a + b) / 2 for a, b in pairwise(points))]
+    reach = [1.0, *((b - a) / 4 for a, b in pairwise(points))]
     spots, reach = [*spots, points[-1] + 1.0], [*reach, 1.0]
     pieces = []
     for spot, half in zip(spots, reach, strict=True):
@@ -131,23 +133,19 @@ def _at(op: Elementwise, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
 def _between(op: Elementwise, slope: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Bound f(x) - slope · x by a grid: in a cell it rises at most with M - s and falls with m - s."""
     width = (high - low) / CELLS
-    least = most = None
+    lowest, highest = [], []
     left = _at(op, low, slope)
     for cell in range(CELLS):
         start = low + width * cell
         end = high if cell == CELLS - 1 else low + width * (cell + 1)
         right = _at(op, end, slope)
         falls, rises = slope_range(op, start, end)
-        down = (falls - slope).clamp(max=0.0)
-        up = (rises - slope).clamp(min=0.0)
+        down, up = (falls - slope).clamp(max=0.0), (rises - slope).clamp(min=0.0)
         room = 16 * UNIT * (up - down) * (low.abs() + high.abs())
-        lower = _dip(left[0], right[0], down, up, width) - room
-        upper = -_dip(-left[1], -right[1], -up, -down, width) + room
-        least = lower if least is None else torch.minimum(least, lower)
-        most = upper if most is None else torch.maximum(most, upper)
+        lowest.append(_dip(left[0], right[0], down, up, width) - room)
+        highest.append(room - _dip(-left[1], -right[1], -up, -down, width))
         left = right
-    assert least is not None and most is not None  # noqa: S101 - there are cells
-    return least, most
+    return reduce(torch.minimum, lowest), reduce(torch.maximum, highest)
 
 
 def _dip(left: Tensor, right: Tensor, down: Tensor, up: Tensor, width: Tensor) -> Tensor:
@@ -181,12 +179,9 @@ def slope_range(op: Elementwise, low: Tensor, high: Tensor) -> tuple[Tensor, Ten
 def _piece_range(op: Elementwise, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Bound the slopes of the pieces that an interval meets."""
     assert op.kinks is not None  # noqa: S101 - by the caller
-    falls = rises = None
-    for kinked in (outer_slopes(op, low, high), *_inner(op, low, high)):
-        least, most = torch.minimum(*kinked), torch.maximum(*kinked)
-        falls = least if falls is None else torch.minimum(falls, least)
-        rises = most if rises is None else torch.maximum(rises, most)
-    assert falls is not None and rises is not None  # noqa: S101 - there are ends
+    pairs = [outer_slopes(op, low, high), *_inner(op, low, high)]
+    falls = reduce(torch.minimum, [slope for pair in pairs for slope in pair])
+    rises = reduce(torch.maximum, [slope for pair in pairs for slope in pair])
     room = 16 * UNIT * (1 + max(abs(s) for s in op.slopes))
     if op.rounding == 0:  # of ReLU and its like the slopes are whole numbers, and computed exactly
         room = 0.0

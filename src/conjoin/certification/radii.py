@@ -1,9 +1,10 @@
 """How far each example holds: the ladder at one radius after another, between two ends that only close.
 
-Each example has a radius within which it is certified and one at which it was attacked; between the two
-nothing is known. Every step bisects what is left of each example by itself. What is known is used again: a
-closed form gives its radius at once, an attack the distance of what it found, and a rung that has failed
-at a radius is not asked at a larger one. Monotony is assumed nowhere: every radius was itself proved.
+Each example has a radius within which it is certified and one at which it was attacked; between the
+two nothing is known. Every step bisects what is left of each example by itself. What is known is used
+again: a closed form gives its radius at once, an attack the distance of what it found, and a rung that
+has failed at a radius is not asked at a larger one. Monotony is assumed nowhere: every radius was
+itself proved.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def radii(
     target: Target = given,
     run: Run = Run(),  # noqa: B008 - frozen
 ) -> Radii:
-    """Bracket each example's radius in [0, ``largest``], to ``largest`` / 2^``steps`` where rungs decide.
+    """Bracket each example's radius in [0, ``largest``].
+
+    To ``largest`` / 2^``steps`` where the rungs decide at every step.
 
     Args:
         model: The model.
@@ -147,7 +150,9 @@ class _Search:
         climber.ready = self.ready
         climber.climb([partial(climber.attacked, a) for a in self.attacks], 0)
         ask = [self.failed[k, rows] > eps for k in range(len(self.rungs))]
-        climber.climb([partial(climber.certified_by, r) for r in self.rungs], len(self.attacks), ask)
+        climber.climb(
+            [partial(climber.certified_by, r) for r in self.rungs], len(self.attacks), ask
+        )
         self.take(climber, rows, eps)
         return not climber.reasons
 

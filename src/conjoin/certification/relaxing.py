@@ -18,7 +18,7 @@ from torch import Tensor
 from conjoin.certification.backward import Backward, Relaxed, rooms
 from conjoin.certification.box import Box, Boxes
 from conjoin.certification.concretise import Region
-from conjoin.certification.lines import Lines, lines
+from conjoin.certification.lines import lines
 from conjoin.certification.rounding import TINY, UNIT
 from conjoin.core.operator import Concat, Elementwise, Given, MaxWindows, Reshape, SortPairs, Step
 from conjoin.models.activations import relu
@@ -116,7 +116,10 @@ class Relaxing:
             found = Backward(part)(source, torch.cat([rows, -rows], 1)).bound
             below, above = found.nan_to_num(nan=-torch.inf).chunk(2, 1)
             used = wanted[some].gather(1, picked)
-            below, above = below.masked_fill(~used, -torch.inf), above.masked_fill(~used, -torch.inf)
+            below, above = (
+                below.masked_fill(~used, -torch.inf),
+                above.masked_fill(~used, -torch.inf),
+            )
             low[some] = low[some].scatter_reduce(1, picked, below, "amax")
             high[some] = high[some].scatter_reduce(1, picked, -above, "amin")
         shape = box.low.shape
