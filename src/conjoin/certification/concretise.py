@@ -26,7 +26,7 @@ STEPS = 6  # of the active-set iteration
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """The box and the ball of an enclosure, flat: ``(batch, 1, elements)``; the radius ``(batch, 1)``.
+    """The box and the ball of an enclosure, flat: ``(batch, 1 or k, elements)``; radius ``(batch, 1)``.
 
     Attributes:
         radius: Of the ball; ``None`` where the box says it all.
@@ -103,13 +103,15 @@ class Region:
 
 
 def _dot(rows: Tensor, values: Tensor) -> Tensor:
+    if values.shape[1] > 1:
+        return (rows * values).sum(2)
     product: Tensor = torch.matmul(rows, values.transpose(1, 2))[..., 0]
     return product
 
 
 def _fitting(size: Tensor, reach: Tensor, radius: Tensor) -> Tensor:
     """Return a price λ > 0 at which ‖min(|a| / λ, c)‖ is about r."""
-    price = torch.linalg.vector_norm(size, dim=2) / radius.clamp(min=1e-150)
+    price: Tensor = torch.linalg.vector_norm(size, dim=2) / radius.clamp(min=1e-150)
     price = price.clamp(min=1e-150)
     for _ in range(STEPS):
         free = size < price[..., None] * reach
