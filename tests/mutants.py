@@ -58,6 +58,7 @@ GEOMETRY = "tests/reference/test_geometry.py"
 SMOOTHNESS = "tests/reference/test_smoothness.py"
 EVALUATION = "tests/unit/audit/test_evaluation.py"
 AGREEMENT = "tests/unit/audit/test_agreement.py"
+DECISION = "tests/reference/test_decision.py"
 PROVED = "tests/unit/audit/test_proved.py"
 BESIDE = "tests/unit/audit/test_beside.py"
 RESEMBLANCE = "tests/reference/test_resemblance.py"
@@ -133,6 +134,20 @@ PHOTOGRAPHS = "tests/unit/data/test_data_photographs.py"
 EXPLAINED_PHOTOGRAPH = "tests/integration/test_explain_photograph.py"
 
 JOINED = (
+    Mutant(
+        "the estimate forgets its mean",
+        "attacks/decision.py",
+        "return total - column(level, z) * mean",
+        "return total",
+        (DECISION,),
+    ),
+    Mutant(
+        "a step leads away",
+        "attacks/decision.py",
+        "sign, step = torch.where(fools, 1.0, -1.0).to(z.dtype), there - z",
+        "sign, step = torch.where(fools, -1.0, 1.0).to(z.dtype), there - z",
+        (DECISION,),
+    ),
     Mutant(
         "a radius counts wrong answers",
         "audit/sections/certificates/__init__.py",

@@ -5,6 +5,7 @@ from conjoin.attacks.boundary import NearestBoundary, OntoBoundary, nearest_boun
 from conjoin.attacks.carlini_wagner import CarliniWagner
 from conjoin.attacks.closest import Closest
 from conjoin.attacks.ddn import DDN
+from conjoin.attacks.decision import HopSkipJump
 from conjoin.attacks.deepfool import DeepFool
 from conjoin.attacks.descent import PGD, fgsm
 from conjoin.attacks.ensemble import quick, standard, thorough
@@ -33,6 +34,7 @@ __all__ = [
     "Greedy",
     "Grid",
     "Homotopy",
+    "HopSkipJump",
     "HotFlip",
     "NearestBoundary",
     "OnGrid",

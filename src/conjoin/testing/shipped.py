@@ -83,6 +83,7 @@ MADE_WITH: Mapping[str, Make] = {
     "DDN": lambda: attacks.DDN(steps=15),
     "DeepFool": lambda: attacks.DeepFool(steps=6, candidates=3),
     "FMN": lambda: attacks.FMN(steps=15),
+    "HopSkipJump": lambda: attacks.HopSkipJump(3, 8),
     "Closest": lambda: attacks.Closest(attacks.PGD(steps=5)),
     "EachTarget": lambda: attacks.EachTarget(attacks.APGD(steps=3, surrogate=logit_ratio), 2),
     "FAB": lambda: attacks.FAB(steps=6),
