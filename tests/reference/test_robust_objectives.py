@@ -130,7 +130,7 @@ def test_certified_objectives_follow_the_weights(objective: GloRo) -> None:
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=2e-3)
     loss.backward()
     for name, p in net.named_parameters():
-        assert p.grad is not None and bool(p.grad.isfinite().all()), name  # noqa: PT018
+        assert p.grad is not None and bool(p.grad.isfinite().all()), name
     assert "v1" in dict(ready.state.norms.named_buffers())
     with pytest.raises(PlanError, match="l2 radius"):
         type(objective)(-1.0)
@@ -228,7 +228,9 @@ def test_interval_training_is_a_weighted_sum() -> None:
     worst = worst_logits(ready.graph, (part.x - 0.1, part.x + 0.1), part.aim)
     expected = 0.75 * functional.cross_entropy(net(part.x), part.aim)
     expected = expected + 0.25 * functional.cross_entropy(worst, part.aim)
-    assert float(ready(net, part, 0.0).detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert float(ready(net, part, 0.0).detach()) == pytest.approx(
+        float(expected.detach()), rel=1e-4
+    )
     ready(net, part, 0.0).backward()
     assert all(p.grad is not None for p in net.parameters())
     with pytest.raises(PlanError, match="infinity norm"):

@@ -23,7 +23,7 @@ def orthogonalised(weight: Tensor) -> Tensor:
     wide = weight if weight.shape[0] <= weight.shape[1] else weight.mT
     scaled = wide / wide.square().mean().clamp(min=1e-20).sqrt()  # the factor cancels
     factor = torch.linalg.cholesky(scaled @ scaled.mT)
-    rows = torch.linalg.solve_triangular(factor, scaled, upper=False)
+    rows: Tensor = torch.linalg.solve_triangular(factor, scaled, upper=False)
     return rows if weight.shape[0] <= weight.shape[1] else rows.mT
 
 

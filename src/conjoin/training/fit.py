@@ -55,8 +55,8 @@ class Recipe:
     batch_size: int = 128
     rate: float = 1e-3
     seed: int = 0
-    optimiser: Optimiser = Adam()
-    schedule: Schedule = Cosine()
+    optimiser: Optimiser = Adam()  # noqa: RUF009 - frozen
+    schedule: Schedule = Cosine()  # noqa: RUF009 - frozen
     clip: float = math.inf
     precision: torch.dtype = torch.float32
     augmentation: Sequence[Augmentation] = ()
@@ -151,7 +151,17 @@ class _Loop:
         parameters = [p for p in network.parameters() if p.requires_grad]
         optimiser = recipe.optimiser.build(parameters, recipe.rate)
         made = cls(
-            network, data, objective, recipe, evaluation, store, optimiser, digest, Progress(), rank, world
+            network,
+            data,
+            objective,
+            recipe,
+            evaluation,
+            store,
+            optimiser,
+            digest,
+            Progress(),
+            rank,
+            world,
         )
         if store is not None:
             made.progress = store.load(made.parts(), optimiser, digest)
@@ -177,10 +187,9 @@ class _Loop:
             progress.loss += self.step(rows, streams) * len(rows)
             progress.step += 1
             within = progress.step % self.per_epoch
-            if self.store is not None and self.store.every and within:
-                if progress.step % self.store.every == 0:
-                    began = self._clock(began)
-                    self._save()
+            if within and self.store is not None and self.store.due(progress.step):
+                began = self._clock(began)
+                self._save()
         self.network.eval()
         row = {"epoch": epoch + 1.0, "loss": progress.loss / len(self.data)}
         row["rate"] = self.optimiser.param_groups[0]["lr"]

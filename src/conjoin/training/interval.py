@@ -57,7 +57,7 @@ class IBP:
 
     reference: ClassVar[str] = "gowal2018"
     threat: Threat
-    weight: Curve = Linear(0.0, 0.5, until=0.6)
+    weight: Curve = Linear(0.0, 0.5, until=0.6)  # noqa: RUF009 - frozen
     ratio: Curve = LATER
 
     def __post_init__(self) -> None:
@@ -152,8 +152,7 @@ def _through(graph: TrainingGraph, place: int, step: Step, sources: list[Pair]) 
         return op(low), op(high)
     if isinstance(op, Add):
         both = [
-            (s, p) if sign > 0 else (-p, -s)
-            for sign, (s, p) in zip(op.signs, sources, strict=True)
+            (s, p) if sign > 0 else (-p, -s) for sign, (s, p) in zip(op.signs, sources, strict=True)
         ]
         return torch.stack([b[0] for b in both]).sum(0), torch.stack([b[1] for b in both]).sum(0)
     if isinstance(op, Concat):

@@ -42,7 +42,12 @@ from conjoin.training.fit import _processes
 
 def network(seed: int = 0) -> nn.Sequential:
     net = nn.Sequential(
-        nn.Conv2d(1, 4, 3, 2, 1), MinMax(), nn.Flatten(), nn.Linear(64, 8), MinMax(), nn.Linear(8, 3)
+        nn.Conv2d(1, 4, 3, 2, 1),
+        MinMax(),
+        nn.Flatten(),
+        nn.Linear(64, 8),
+        MinMax(),
+        nn.Linear(8, 3),
     )
     initialise(net, seed, orthogonal=True)
     return net
@@ -54,12 +59,17 @@ def data(count: int = 60) -> Dataset:
 
 
 RECIPE = Recipe(
-    epochs=3, batch_size=16, rate=1e-2, optimiser=Adam(nesterov=True), clip=1.0, augmentation=(Shift(1),)
+    epochs=3,
+    batch_size=16,
+    rate=1e-2,
+    optimiser=Adam(nesterov=True),
+    clip=1.0,
+    augmentation=(Shift(1),),
 )
 STEPS = 12  # in all
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -74,7 +84,7 @@ class Dying(nn.Module):
         if self.training:
             self.passes += 1
             if self.passes > self.after:
-                raise Killed
+                raise KilledError
         out: Tensor = self.inner(x)
         return out
 
@@ -93,7 +103,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     rows = fit(whole, data(), objective, RECIPE, store=Store(tmp_path / "whole", every))
     dying = Dying(network(), after)
     store = Store(tmp_path / "killed", every)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(dying, data(), objective, RECIPE, store=store)
     again = Dying(network(), math.inf)
     found = fit(again, data(), objective, RECIPE, store=store)
@@ -138,7 +148,7 @@ def test_every_optimiser_goes_on(tmp_path: Path, optimiser: Adam | Descent) -> N
     recipe = Recipe(epochs=2, batch_size=16, rate=1e-2, optimiser=optimiser)
     whole, again = network(), network()
     fit(whole, data(), Standard(), recipe)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(Dying(again, 5), data(), Standard(), recipe, store=Store(tmp_path, 1))
     fit(Dying(last := network(), math.inf), data(), Standard(), recipe, store=Store(tmp_path, 1))
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(last), strict=True))
@@ -308,7 +318,8 @@ net = network()
 rows = fit(net, data(57), EMMA(0.1), RECIPE, store=Store(folder / "several", 2))
 torch.save([v for v in net.state_dict().values()], folder / f"weights{rank}")
 try:
-    fit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), Centring(3)), data(), Standard(), RECIPE)
+    odd = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), Centring(3))
+    fit(odd, data(), Standard(), RECIPE)
 except CapabilityError as error:
     assert "whole batch" in str(error)
 else:
@@ -322,7 +333,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     places = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     command = [sys.executable, "-c", PROCESS]
     both = [
-        subprocess.Popen(  # noqa: S603 - our own
+        subprocess.Popen(
             [*command, str(rank), str(tmp_path), *places],
             stdout=subprocess.PIPE,
             text=True,
