@@ -5,7 +5,7 @@
 Rounding leaves norms within about 1e-6 of 1; nothing is *assumed* to be 1: the certificate looks at
 the matrix that comes out, as at any other.
 
-Reference: hu2024, section 4 (Cholesky orthogonalisation); singla2022, section 5 (last-layer
+Reference: hu2024 (Cholesky orthogonalisation); singla2022 (last-layer
 normalisation).
 """
 

@@ -101,7 +101,7 @@ class TRADES:
         method: Looks for z: descends minus the divergence.
         ratio: What eps is multiplied with.
 
-    Reference: zhang2019, equation 5.
+    Reference: zhang2019, section 3.
     """
 
     reference: ClassVar[str] = "zhang2019"
@@ -169,7 +169,7 @@ class FastAdversarial:
         guard: Points on the way that are looked at.
         ratio: What eps is multiplied with.
 
-    Reference: wong2020, algorithm 3; kim2021, section 4 (the points on the way).
+    Reference: wong2020, algorithm 3; kim2021 (the points on the way).
     """
 
     reference: ClassVar[str] = "kim2021"
