@@ -13,6 +13,7 @@ from torch.nn import functional
 from conjoin.attacks import PGD
 from conjoin.certification import Interval, Lipschitz
 from conjoin.core.ball import L2, Linf
+from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import logit
 from conjoin.core.random import Streams
@@ -261,7 +262,10 @@ def test_interval_training_follows_odd_graphs() -> None:
     for point in range(50):
         z = net(x + 0.05 * (2 * numbers(9, 6, seed=point).sigmoid() - 1)).detach()
         assert bool((z - z.gather(1, y[:, None]) <= worst + 1e-5).all())
-    assert float(worst.max()) < 3  # bounds, and no wild ones
+    ball, labelled = Linf(0.05, (-9, 9)), Dataset(x, y)
+    proof = certify(TorchModel(net.eval()), labelled, Interval(), ball)
+    lower = -worst.scatter(1, y[:, None], -torch.inf).amax(1)
+    assert torch.allclose(lower.double(), proof.lower.double(), atol=1e-4)
     odd = nn.Sequential(nn.Linear(6, 4), nn.GELU())
     initialise(odd, 0)
     with pytest.raises(CapabilityError, match="no interval bound for training"):

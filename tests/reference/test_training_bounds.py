@@ -139,6 +139,11 @@ def test_gram_iteration_approaches_the_norm_from_above(shape: tuple[int, int]) -
     a = numbers(*shape, dtype=torch.float64)
     norm_ = float(torch.linalg.matrix_norm(a, 2))
     rank = min(shape)
+    wide = a if shape[0] >= shape[1] else a.T
+    once = wide.T @ wide
+    for steps, gram in ((1, once), (2, once @ once), (3, once @ once @ once @ once)):
+        exact = float(gram.norm()) ** (2.0**-steps)
+        assert float(gram_bound(a[None], steps)) == pytest.approx(exact, rel=2e-5)
     for steps in (1, 3, 6, 12):
         bound = float(gram_bound(a[None], steps))
         assert norm_ <= bound <= norm_ * rank ** (2.0 ** -(steps + 1)) * (1 + 3e-5)

@@ -79,11 +79,17 @@ class Adversarial:
     ratio: Curve = RISE
     quantity: Question = log_likelihood
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.quantity, Quantity):
+            raise PlanError(
+                f"expected a quantity with a goal, e.g. log_likelihood; got {self.quantity!r}"
+            )
+
     def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
         """Return the mean cross-entropy in nats at the attacked inputs."""
         threat = scaled(self.threat, self.ratio(progress))
         asked = self.quantity
-        assert isinstance(asked, Quantity)  # noqa: S101 - those that can be said have a goal
+        assert isinstance(asked, Quantity)  # noqa: S101 - it was looked at
         with evaluated(network):
             z = self.method(Plain(network, batch.x.device), batch, threat, asked)
         return functional.cross_entropy(network(z, **batch.context), batch.aim)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ from conjoin.training import (
     Standard,
     Store,
     Watched,
+    board,
     fit,
 )
 from conjoin.training.fit import _processes
@@ -67,6 +69,7 @@ RECIPE = Recipe(
     augmentation=(Shift(1),),
 )
 STEPS = 12  # in all
+STEEP = Recipe(epochs=3, batch_size=16, rate=0.1, optimiser=Descent())  # sees the gradient's length
 
 
 class KilledError(Exception):
@@ -222,6 +225,35 @@ def test_a_loss_that_is_not_finite_says_where() -> None:
         fit(network(), data(), Broken(), RECIPE)
 
 
+def test_the_board_gets_the_numbers_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "tensorboard")
+
+        def __enter__(self) -> Writer:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            seen.append((name, value, step))
+
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    monkeypatch.setattr(board, "find_spec", lambda _: object())
+    rows = fit(network(), data(), Standard(), RECIPE, store=Store(tmp_path))
+    assert seen == [(n, v, int(row["epoch"])) for row in rows for n, v in row.items()]
+    monkeypatch.setattr(board, "find_spec", lambda _: None)
+    board.show(tmp_path, {"epoch": 1.0})
+    assert len(seen) == sum(map(len, rows))
+
+
 def test_a_gradient_is_clipped() -> None:
     class Steep:
         def __call__(self, net: nn.Module, batch: Batch, progress: float, /) -> Tensor:
@@ -310,12 +342,12 @@ sys.path[:0] = sys.argv[3:]
 torch.set_num_threads(1)
 store = dist.FileStore(str(folder / "meeting"), 2)
 dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
-from test_fit import RECIPE, data, network
+from test_fit import RECIPE, STEEP, data, network
 from conjoin.errors import CapabilityError
 from conjoin.nn import Centring
 from conjoin.training import EMMA, Standard, Store, fit
 net = network()
-rows = fit(net, data(57), EMMA(0.1), RECIPE, store=Store(folder / "several", 2))
+rows = fit(net, data(57), EMMA(0.1), STEEP, store=Store(folder / "several", 2))
 torch.save([v for v in net.state_dict().values()], folder / f"weights{rank}")
 try:
     odd = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), Centring(3))
@@ -345,7 +377,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert told[0] == told[1]
     net = network()
-    rows = fit(net, data(57), EMMA(0.1), RECIPE)  # 57: the last batch has an odd number of examples
+    rows = fit(net, data(57), EMMA(0.1), STEEP)  # 57: the last batch has an odd number of examples
     assert [float(v) for v in told[0]] == pytest.approx([row["loss"] for row in rows], rel=1e-4)
     first, second = (torch.load(tmp_path / f"weights{r}", weights_only=True) for r in (0, 1))
     for a, b, c in zip(first, second, weights(net), strict=True):
