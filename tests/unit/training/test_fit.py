@@ -15,6 +15,7 @@ import torch
 from conftest import examples, numbers
 from torch import Tensor, nn
 
+import conjoin
 from conjoin.attacks import PGD
 from conjoin.core.ball import L2
 from conjoin.core.dataset import Dataset
@@ -362,7 +363,8 @@ dist.destroy_process_group()
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    places = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    ours = Path(conjoin.__file__).parents[1]
+    places = [str(ours), str(Path(__file__).parent), str(Path(__file__).parents[2])]
     command = [sys.executable, "-c", PROCESS]
     both = [
         subprocess.Popen(
