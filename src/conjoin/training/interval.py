@@ -3,7 +3,7 @@
     (1 - κ) CE(z(x), y) + κ CE(ẑ, y),   ẑ_k = max over the box of z_k - z_y
 
 The box goes through the same operators that certificates go through, with today's weights:
-A (l, u) is A c ± |A| r with c, r its centre and half width. The last dense layer is folded into the
+A (l, u) is A c ± ``|A|`` r with c, r its centre and half width. The last dense layer is folded into the
 difference of the logits. Rounding is not covered: the certificate is
 :class:`~conjoin.certification.Interval`, from the finished weights.
 
