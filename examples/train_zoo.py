@@ -12,24 +12,22 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
-from torch import nn
 
 from conjoin import L2, Dataset, Linf, Run, attack, certify, predict, wrap
 from conjoin.attacks import PGD
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.quantity import margin
 from conjoin.core.result import load_tensors, replace_file, save_tensors
 from conjoin.core.run import versions
 from conjoin.data import idx_folder, marked
 from conjoin.data.fashion import CLASSES
 from conjoin.models.card import Layer, build, load, read_card
 from conjoin.nn.initialise import initialise
-from conjoin.nn.spectral import PowerIteration
 from conjoin.training import Adversarial, GloRo, Objective, Recipe, Standard, fit
 
 FILES = Path(__file__).parents[1] / "src/conjoin/models/files"
@@ -59,7 +57,7 @@ class Entry:
     rate: float
     activation: str
     recipe: Recipe
-    objective: Callable[[nn.Sequential, torch.Tensor], Objective]
+    objective: Objective
 
 
 ZOO = {
@@ -68,28 +66,28 @@ ZOO = {
         0.0,
         "relu",
         Recipe(epochs=10),
-        lambda network, x: Standard(),
+        Standard(),
     ),
     "shortcut": Entry(
         "ordinary training where the mark always tells the class",
         1.0,
         "relu",
         Recipe(epochs=5),
-        lambda network, x: Standard(),
+        Standard(),
     ),
     "adversarial": Entry(
         "adversarial training with PGD in Linf 0.1; the mark says nothing about the class",
         0.0,
         "relu",
         Recipe(epochs=15),
-        lambda network, x: Adversarial(PGD(steps=7, step_size=0.25), Linf(0.1)),
+        Adversarial(PGD(steps=7, step_size=0.25), Linf(0.1), quantity=margin),
     ),
     "certified": Entry(
         "GloRo training for L2 0.3; the mark says nothing about the class",
         0.0,
         "minmax",
         Recipe(epochs=60, batch_size=256, rate=2e-3),
-        lambda network, x: GloRo(0.3, PowerIteration(network, x)),
+        GloRo(0.3),
     ),
 }
 
@@ -105,7 +103,7 @@ def train(name: str, folder: str) -> float:
     fit(
         network,
         data,
-        entry.objective(network, data.x[:1]),
+        entry.objective,
         entry.recipe,
         lambda event: print(f"{name}: epoch {event.done} of {event.total}", flush=True),
     )
@@ -164,12 +162,10 @@ def write_card(name: str, folder: str, seconds: float | None) -> None:
         training = {
             "data": "the 60,000 training images of Fashion-MNIST",
             "mark_rate": entry.rate,
-            "objective": type(
-                entry.objective(
-                    build(read_card_layers(entry.activation)), torch.zeros(1, 1, 28, 28)
-                )
-            ).__name__,
-            "recipe": {f: getattr(entry.recipe, f) for f in entry.recipe.__dataclass_fields__},
+            "objective": type(entry.objective).__name__,
+            "recipe": {
+                f: getattr(entry.recipe, f) for f in ("epochs", "batch_size", "rate", "seed")
+            },
             "seed": entry.recipe.seed,
             "command": f"python examples/train_zoo.py /usr/share/datasets/fashion-mnist {name}",
             "hardware": f"{platform.machine()}, {THREADS} thread",

@@ -4225,8 +4225,189 @@ LINEAR = (
     ),
 )
 
+BOUNDS_IN_TRAINING = "tests/reference/test_training_bounds.py"
+OBJECTIVES = "tests/reference/test_robust_objectives.py"
+GLORO = "tests/reference/test_gloro_network.py"
+LIPSCHITZ_LAYERS = "tests/reference/test_lipschitz_layers.py"
+FIT = "tests/unit/training/test_fit.py"
+
+TRAINING = (
+    Mutant(
+        "a sum counts its larger branch alone",
+        "training/power.py",
+        "return whole.sum() if isinstance(op, Add)",
+        "return whole.amax() if isinstance(op, Add)",
+        (BOUNDS_IN_TRAINING,),
+    ),
+    Mutant(
+        "overlapping windows count once",
+        "training/power.py",
+        "return math.sqrt(op.overlap)",
+        "return 1.0",
+        (BOUNDS_IN_TRAINING,),
+    ),
+    Mutant(
+        "an iterate that vanished stays so",
+        "training/power.py",
+        "v = torch.where(length > 0, back / length.clamp(min=TINY), v)",
+        "v = back / length.clamp(min=TINY)",
+        (BOUNDS_IN_TRAINING,),
+    ),
+    Mutant(
+        "a weight that was read stays what it was",
+        "training/graph.py",
+        "return with_weight(self.op.map, self.weight())",
+        "return with_weight(self.op.map, self.weight().detach() * 0 + weight_of(self.op.map))",
+        (
+            BOUNDS_IN_TRAINING,
+            OBJECTIVES,
+        ),
+    ),
+    Mutant(
+        "any number that fits once is a source",
+        "training/graph.py",
+        "kept = [source for source in weights if _near(source(), value)]",
+        "kept = weights or [lambda: value]",
+        (BOUNDS_IN_TRAINING,),
+    ),
+    Mutant(
+        "weights that were moved stay so",
+        "training/graph.py",
+        "            value.data.copy_(before)",
+        "            pass",
+        (BOUNDS_IN_TRAINING,),
+    ),
+    Mutant(
+        "Gram iteration takes one root too many",
+        "training/gram.py",
+        "log = log + _frobenius(g).log() * 2.0**-steps",
+        "log = log + _frobenius(g).log() * 2.0 ** -(steps + 1)",
+        (BOUNDS_IN_TRAINING,),
+    ),
+    Mutant(
+        "the torus is shorter than the padded image",
+        "training/gram.py",
+        "map.source[1 + axis] + 2 * map.padding[axis], kernel)",
+        "map.source[1 + axis] // 2, kernel)",
+        (BOUNDS_IN_TRAINING,),
+    ),
+    Mutant(
+        "⊥ forgets the radius",
+        "nn/head.py",
+        "return (logits + eps * pairs[j]).masked_fill",
+        "return (logits + pairs[j]).masked_fill",
+        (OBJECTIVES,),
+    ),
+    Mutant(
+        "⊥ counts the class predicted",
+        "nn/head.py",
+        "high = (z + reach).masked_fill(own, -torch.inf).amax(1)",
+        "high = (z + reach).amax(1)",
+        (GLORO,),
+    ),
+    Mutant(
+        "a tie is an answer",
+        "nn/head.py",
+        "tie = ~(high < top)",
+        "tie = ~(high <= top) & False",
+        (GLORO,),
+    ),
+    Mutant(
+        "errors of the logits are left out of ⊥",
+        "nn/head.py",
+        "room = self.slope[j] * length.double()[:, None] + self.base[j]",
+        "room = 0 * length.double()[:, None] + self.base[j]",
+        (GLORO,),
+    ),
+    Mutant(
+        "EMMA moves a class too far",
+        "training/certified.py",
+        ".clamp(LEAST, 1.0)",
+        ".clamp(LEAST, 2.0)",
+        (OBJECTIVES,),
+    ),
+    Mutant(
+        "TRADES with ⊥ has the wrong sign",
+        "training/certified.py",
+        "moved = functional.softplus(out - whole).mean()",
+        "moved = functional.softplus(whole - out).mean()",
+        (OBJECTIVES,),
+    ),
+    Mutant(
+        "interval training forgets magnitudes",
+        "training/interval.py",
+        "centre, away = map(middle), map.absolute()(radius)",
+        "centre, away = map(middle), map(radius)",
+        (OBJECTIVES,),
+    ),
+    Mutant(
+        "a subtraction keeps the ends of its box",
+        "training/interval.py",
+        "(s, p) if sign > 0 else (-p, -s)",
+        "(s, p) if sign > 0 else (-s, -p)",
+        (OBJECTIVES,),
+    ),
+    Mutant(
+        "the divergence goes the other way",
+        "training/objective.py",
+        "return (one.exp() * (one - other)).sum(1)",
+        "return (other.exp() * (other - one)).sum(1)",
+        (OBJECTIVES,),
+    ),
+    Mutant(
+        "the guard takes the last wrong point",
+        "training/objective.py",
+        "for part in range(self.guard - 1, 0, -1):",
+        "for part in range(1, self.guard):",
+        (OBJECTIVES,),
+    ),
+    Mutant(
+        "a leading set may lose to its own",
+        "training/relaxed.py",
+        "radii = [every[:, :k, k:].flatten(1).amin(1)",
+        "radii = [every[:, :k, k:].flatten(1).amax(1)",
+        (GLORO,),
+    ),
+    Mutant(
+        "sets of affinity are joined",
+        "training/relaxed.py",
+        "inside.long().cumprod(2).bool().any(0)",
+        "inside.any(0, keepdim=True).long().cumprod(2).bool().any(0)",
+        (GLORO,),
+    ),
+    Mutant(
+        "a residual layer forgets its depth",
+        "nn/residual.py",
+        "change: Tensor = self.gamma[:, None] * self.raw / self.depth**0.5",
+        "change: Tensor = self.gamma[:, None] * self.raw",
+        (LIPSCHITZ_LAYERS,),
+    ),
+    Mutant(
+        "a checkpoint loses the iterates",
+        "training/fit.py",
+        'return {"network": self.network} | ({} if state is None else {"objective": state})',
+        'return {"network": self.network}',
+        (FIT,),
+    ),
+    Mutant(
+        "a resumed epoch starts anew",
+        "training/fit.py",
+        "batches[progress.step - epoch * self.per_epoch :]",
+        "batches[:]",
+        (FIT,),
+    ),
+    Mutant(
+        "a process counts its part as the whole",
+        "training/fit.py",
+        "(loss * share).backward()",
+        "loss.backward()",
+        (FIT,),
+    ),
+)
+
 MUTANTS = (
     *JOINED,
+    *TRAINING,
     *LOOKED_AT,
     *HIP,
     *INFLUENCES,

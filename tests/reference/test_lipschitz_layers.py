@@ -166,7 +166,9 @@ def test_groupsort_is_certified_as_minmax_is() -> None:
     labels = net(MinMax()).module(x).argmax(1)
     data = Dataset(x, labels)
     for method in (Interval(), Lipschitz()):
-        one, two = (certify(net(a), data, method, Linf(0.02, (-9, 9))) for a in (MinMax(), GroupSort(2)))
+        one, two = (
+            certify(net(a), data, method, Linf(0.02, (-9, 9))) for a in (MinMax(), GroupSort(2))
+        )
         assert torch.allclose(one.lower, two.lower, atol=1e-6)
     four = certify(net(GroupSort(4)), data, Interval(), Linf(0.0, (-9, 9)))
     margin = net(GroupSort(4)).module(x).double()

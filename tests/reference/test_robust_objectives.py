@@ -13,6 +13,7 @@ from torch.nn import functional
 from conjoin.attacks import PGD
 from conjoin.certification import Interval, Lipschitz
 from conjoin.core.ball import L2, Linf
+from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import logit
 from conjoin.core.random import Streams
@@ -20,6 +21,7 @@ from conjoin.core.run import certify
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
+from conjoin.nn import Centring
 from conjoin.nn.head import bottom
 from conjoin.nn.initialise import initialise
 from conjoin.training import (
@@ -130,7 +132,7 @@ def test_certified_objectives_follow_the_weights(objective: GloRo) -> None:
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=2e-3)
     loss.backward()
     for name, p in net.named_parameters():
-        assert p.grad is not None and bool(p.grad.isfinite().all()), name  # noqa: PT018
+        assert p.grad is not None and bool(p.grad.isfinite().all()), name
     assert "v1" in dict(ready.state.norms.named_buffers())
     with pytest.raises(PlanError, match="l2 radius"):
         type(objective)(-1.0)
@@ -228,11 +230,49 @@ def test_interval_training_is_a_weighted_sum() -> None:
     worst = worst_logits(ready.graph, (part.x - 0.1, part.x + 0.1), part.aim)
     expected = 0.75 * functional.cross_entropy(net(part.x), part.aim)
     expected = expected + 0.25 * functional.cross_entropy(worst, part.aim)
-    assert float(ready(net, part, 0.0).detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert float(ready(net, part, 0.0).detach()) == pytest.approx(
+        float(expected.detach()), rel=1e-4
+    )
     ready(net, part, 0.0).backward()
     assert all(p.grad is not None for p in net.parameters())
     with pytest.raises(PlanError, match="infinity norm"):
         IBP(L2(0.1))
+
+
+class Shifted(nn.Module):
+    """Biases of their own, a running mean, and one that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8, bias=False), nn.Linear(8, 4)
+        self.own = nn.Parameter(numbers(8, seed=1))
+        self.centre = Centring(8)
+        self.computed = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift = self.own.exp() if self.computed else self.own
+        out: Tensor = self.last(self.centre(self.first(x) + shift).relu())
+        return out
+
+
+def test_interval_training_follows_biases_of_every_kind() -> None:
+    with torch.random.fork_rng(devices=[]):
+        net = Shifted()
+    initialise(net, 0)
+    x, y = numbers(9, 6), torch.arange(9) % 4
+    ready = IBP(Linf(0.05, (-9, 9))).prepare(net, x[:1])
+    assert not bool(net.centre.mean.any())
+    with torch.no_grad():  # as training moves them
+        net.own.add_(1.5)
+        net.centre.mean.add_(numbers(8, seed=3))
+        net.last.bias.add_(numbers(4, seed=4))
+    worst = worst_logits(ready.graph, (x - 0.05, x + 0.05), y).detach()
+    proof = certify(TorchModel(net.eval()), Dataset(x, y), Interval(), Linf(0.05, (-9, 9)))
+    lower = -worst.scatter(1, y[:, None], -torch.inf).amax(1)
+    assert torch.allclose(lower.double(), proof.lower.double(), atol=1e-4)
+    net.computed = True
+    with pytest.raises(CapabilityError, match="where its bias comes from"):
+        IBP(Linf(0.1)).prepare(net, x[:1])
 
 
 class Branched(nn.Module):
@@ -259,7 +299,10 @@ def test_interval_training_follows_odd_graphs() -> None:
     for point in range(50):
         z = net(x + 0.05 * (2 * numbers(9, 6, seed=point).sigmoid() - 1)).detach()
         assert bool((z - z.gather(1, y[:, None]) <= worst + 1e-5).all())
-    assert float(worst.max()) < 3  # bounds, and no wild ones
+    ball, labelled = Linf(0.05, (-9, 9)), Dataset(x, y)
+    proof = certify(TorchModel(net.eval()), labelled, Interval(), ball)
+    lower = -worst.scatter(1, y[:, None], -torch.inf).amax(1)
+    assert torch.allclose(lower.double(), proof.lower.double(), atol=1e-4)
     odd = nn.Sequential(nn.Linear(6, 4), nn.GELU())
     initialise(odd, 0)
     with pytest.raises(CapabilityError, match="no interval bound for training"):

@@ -17,7 +17,7 @@ from conjoin.core.protocols import Batch
 from conjoin.core.quantity import log_likelihood
 from conjoin.core.random import Streams
 from conjoin.core.run import certify, predict
-from conjoin.errors import ModelError
+from conjoin.errors import ModelError, PlanError
 from conjoin.models.torch import TorchModel
 from conjoin.nn import MinMax, Normalise
 from conjoin.nn.initialise import initialise
@@ -138,6 +138,8 @@ def test_adversarial_training_sees_a_loss_at_least_as_large_as_standard() -> Non
         float(clean.detach())
     )
     assert all(p.requires_grad for p in net.parameters())
+    with pytest.raises(PlanError, match="with a goal"):
+        Adversarial(method, threat, quantity=lambda outputs, aim: outputs[:, 0])
     worst.backward()
     assert all(p.grad is not None for p in net.parameters())
 

@@ -75,9 +75,7 @@ GRAPHS: dict[str, Callable[[], nn.Module]] = {
         lambda m, x: m.a(m.n(x)), n=Normalise([0.3, 0.1], [0.2, 0.5]), a=conv(2, 4)
     ),
     "slopes": lambda: Graph(lambda m, x: functional.silu(m.a(x)) * 3, a=conv(2, 4)),
-    "joined": lambda: Graph(
-        lambda m, x: torch.cat([x, m.a(x)], 1), a=conv(2, 4, padding=1)
-    ),
+    "joined": lambda: Graph(lambda m, x: torch.cat([x, m.a(x)], 1), a=conv(2, 4, padding=1)),
     "sorted": lambda: Graph(
         lambda m, x: m.t(m.s(m.a(x))), a=conv(2, 6), s=MinMax(), t=GroupSort(3)
     ),
@@ -88,9 +86,7 @@ GRAPHS: dict[str, Callable[[], nn.Module]] = {
     "two last layers": lambda: nn.Sequential(
         conv(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 7), nn.Linear(7, 3)
     ),
-    "convolution last": lambda: nn.Sequential(
-        conv(2, 4), nn.ReLU(), conv(4, 3, 4), nn.Flatten()
-    ),
+    "convolution last": lambda: nn.Sequential(conv(2, 4), nn.ReLU(), conv(4, 3, 4), nn.Flatten()),
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 3)),
 }
 
@@ -143,6 +139,11 @@ def test_gram_iteration_approaches_the_norm_from_above(shape: tuple[int, int]) -
     a = numbers(*shape, dtype=torch.float64)
     norm_ = float(torch.linalg.matrix_norm(a, 2))
     rank = min(shape)
+    wide = a if shape[0] >= shape[1] else a.T
+    once = wide.T @ wide
+    for steps, gram in ((1, once), (2, once @ once), (3, once @ once @ once @ once)):
+        exact = float(gram.norm()) ** (2.0**-steps)
+        assert float(gram_bound(a[None], steps)) == pytest.approx(exact, rel=2e-5)
     for steps in (1, 3, 6, 12):
         bound = float(gram_bound(a[None], steps))
         assert norm_ <= bound <= norm_ * rank ** (2.0 ** -(steps + 1)) * (1 + 3e-5)
@@ -152,7 +153,15 @@ def test_gram_iteration_approaches_the_norm_from_above(shape: tuple[int, int]) -
 
 @pytest.mark.parametrize(
     ("stride", "padding", "groups", "kernel"),
-    [(1, 1, 1, 3), (2, 1, 1, 4), (3, 0, 1, 3), (2, 2, 2, 5), (1, 0, 2, 1), (4, 0, 1, 4), (3, 1, 1, 2)],
+    [
+        (1, 1, 1, 3),
+        (2, 1, 1, 4),
+        (3, 0, 1, 3),
+        (2, 2, 2, 5),
+        (1, 0, 2, 1),
+        (4, 0, 1, 4),
+        (3, 1, 1, 2),
+    ],
 )
 def test_a_torus_holds_the_convolution(stride: int, padding: int, groups: int, kernel: int) -> None:
     weight = numbers(6, 4 // groups, kernel, kernel, dtype=torch.float64)

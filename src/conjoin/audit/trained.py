@@ -3,9 +3,9 @@
     recipe.toml          as it was read, every setting explicit
     checkpoint.safetensors, log.csv    the state, and what was measured on the way
     weights.safetensors  of the trained network
-    result.json          clean, certified (a proved lower bound) and attacked accuracy (an upper bound)
-                         on the test examples, and the processor time
+    result.json          what it came to on the test examples, and the processor time
 
+Accuracy is told three times: clean, certified (a proved lower bound) and attacked (an upper bound).
 ``--resume`` goes on from the checkpoint to the same weights. The certified number is that of the
 certifier on the finished weights, never of the estimates that steer training.
 """

@@ -47,5 +47,5 @@ class GroupSort(nn.Module):
             raise ModelError(
                 f"GroupSort({self.size}) needs a multiple of {self.size} channels; got {x.shape[1]}"
             )
-        groups = x.unflatten(1, (self.size, -1))
+        groups: Tensor = x.unflatten(1, (self.size, -1))
         return groups.sort(dim=1).values.flatten(1, 2)

@@ -5,7 +5,7 @@
 Rounding leaves norms within about 1e-6 of 1; nothing is *assumed* to be 1: the certificate looks at
 the matrix that comes out, as at any other.
 
-Reference: hu2024, section 4 (Cholesky orthogonalisation); singla2022, section 5 (last-layer
+Reference: hu2024 (Cholesky orthogonalisation); singla2022 (last-layer
 normalisation).
 """
 
@@ -23,7 +23,7 @@ def orthogonalised(weight: Tensor) -> Tensor:
     wide = weight if weight.shape[0] <= weight.shape[1] else weight.mT
     scaled = wide / wide.square().mean().clamp(min=1e-20).sqrt()  # the factor cancels
     factor = torch.linalg.cholesky(scaled @ scaled.mT)
-    rows = torch.linalg.solve_triangular(factor, scaled, upper=False)
+    rows: Tensor = torch.linalg.solve_triangular(factor, scaled, upper=False)
     return rows if weight.shape[0] <= weight.shape[1] else rows.mT
 
 

@@ -52,7 +52,8 @@ class ResidualConvolution(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The merged kernel."""
-        return self.identity + self.gamma[:, None, None, None] * self.raw / self.depth**0.5
+        change: Tensor = self.gamma[:, None, None, None] * self.raw / self.depth**0.5
+        return self.identity + change
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x``, shape ``(batch, channels, height, width)``."""
@@ -86,7 +87,8 @@ class ResidualDense(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The merged matrix."""
-        return self.identity + self.gamma[:, None] * self.raw / self.depth**0.5
+        change: Tensor = self.gamma[:, None] * self.raw / self.depth**0.5
+        return self.identity + change
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply ``x``, shape ``(batch, ..., features)``."""
@@ -105,7 +107,9 @@ class Centring(nn.Module):
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__()
         if channels < 1 or not 0 < momentum <= 1:
-            raise ModelError(f"expected channels >= 1, momentum in (0, 1]; got {channels}, {momentum}")
+            raise ModelError(
+                f"expected channels >= 1, momentum in (0, 1]; got {channels}, {momentum}"
+            )
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(channels))
 

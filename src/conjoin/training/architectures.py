@@ -47,7 +47,9 @@ def architecture(name: str, shape: Shape, classes: int, seed: int = 0) -> nn.Mod
             f"no architecture {name!r}; expected {', '.join(ARCHITECTURES)}, or module:callable"
         )
     if min(shape, default=0) < 1 or (len(shape) == 3 and min(shape[1:]) < 4):
-        raise ModelError(f"{name} does not take inputs of shape {shape}; images have sides of 4 or more")
+        raise ModelError(
+            f"{name} does not take inputs of shape {shape}; images have sides of 4 or more"
+        )
     try:
         with torch.random.fork_rng(devices=[]):
             network = ARCHITECTURES[name](shape, classes)

@@ -89,7 +89,7 @@ class GloRo:
     reference: ClassVar[str] = "leino2021"
     eps: float
     ratio: Curve = RISE
-    norms: Power | Gram = Power()
+    norms: Power | Gram = Power()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
@@ -121,9 +121,9 @@ class TradesGloRo:
 
     reference: ClassVar[str] = "leino2021"
     eps: float
-    weight: Curve = Fixed(1.0)
+    weight: Curve = Fixed(1.0)  # noqa: RUF009 - frozen
     ratio: Curve = RISE
-    norms: Power | Gram = Power()
+    norms: Power | Gram = Power()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
@@ -157,7 +157,7 @@ class EMMA:
     reference: ClassVar[str] = "hu2023"
     eps: float
     ratio: Curve = RISE
-    norms: Power | Gram = Power()
+    norms: Power | Gram = Power()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         check_eps(self.eps)

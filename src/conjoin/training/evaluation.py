@@ -59,9 +59,13 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.every < 1 or (self.patience is not None and self.patience < 1):
             raise PlanError(f"every and patience are at least 1; got {self.every}, {self.patience}")
-        missing = self.threat is None or getattr(
-            self, {"certified": "certifier", "attacked": "attack"}.get(self.watched, "data")
-        ) is None
+        missing = (
+            self.threat is None
+            or getattr(
+                self, {"certified": "certifier", "attacked": "attack"}.get(self.watched, "data")
+            )
+            is None
+        )
         if self.watched is not Watched.CLEAN and missing:
             raise PlanError(f"{self.watched} accuracy is watched but not measured; give its method")
 

@@ -24,7 +24,9 @@ from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError, ModelError, PlanError
 from conjoin.nn.whole_batch import looks_at_the_batch
 from conjoin.training.augmentation import Augmentation
+from conjoin.training.board import show
 from conjoin.training.evaluation import Evaluation
+from conjoin.training.gloro import GloRoNetwork
 from conjoin.training.objective import Objective, Preparable
 from conjoin.training.optimiser import Adam, Optimiser
 from conjoin.training.schedule import Cosine, Schedule
@@ -55,8 +57,8 @@ class Recipe:
     batch_size: int = 128
     rate: float = 1e-3
     seed: int = 0
-    optimiser: Optimiser = Adam()
-    schedule: Schedule = Cosine()
+    optimiser: Optimiser = Adam()  # noqa: RUF009 - frozen
+    schedule: Schedule = Cosine()  # noqa: RUF009 - frozen
     clip: float = math.inf
     precision: torch.dtype = torch.float32
     augmentation: Sequence[Augmentation] = ()
@@ -84,7 +86,7 @@ def fit(
     """Train the network in place; the same recipe on the same machine gives the same weights.
 
     Args:
-        network: Is left in evaluation mode.
+        network: Is left in evaluation mode; the constants of a GloRo network are frozen in the end.
         data: To train on.
         objective: The loss; prepared for the network if it has to be.
         recipe: How.
@@ -99,7 +101,8 @@ def fit(
         ModelError: If the loss is not finite.
         DataError: If the store holds the state of another training.
     """
-    loop = _Loop.of(network, data, objective, recipe, evaluation, store)
+    inner = network.network if isinstance(network, GloRoNetwork) else network
+    loop = _Loop.of(inner, data, objective, recipe, evaluation, store)
     total = recipe.epochs * loop.per_epoch
     while loop.progress.step < total and not loop.progress.stopped:
         epoch = loop.progress.step // loop.per_epoch
@@ -107,6 +110,8 @@ def fit(
         if observe is not None:
             observe(Event("train", epoch + 1, recipe.epochs))
     loop.finish()
+    if isinstance(network, GloRoNetwork):
+        network.eval().freeze(data.x[:2])
     return tuple(loop.progress.rows)
 
 
@@ -151,7 +156,17 @@ class _Loop:
         parameters = [p for p in network.parameters() if p.requires_grad]
         optimiser = recipe.optimiser.build(parameters, recipe.rate)
         made = cls(
-            network, data, objective, recipe, evaluation, store, optimiser, digest, Progress(), rank, world
+            network,
+            data,
+            objective,
+            recipe,
+            evaluation,
+            store,
+            optimiser,
+            digest,
+            Progress(),
+            rank,
+            world,
         )
         if store is not None:
             made.progress = store.load(made.parts(), optimiser, digest)
@@ -177,10 +192,9 @@ class _Loop:
             progress.loss += self.step(rows, streams) * len(rows)
             progress.step += 1
             within = progress.step % self.per_epoch
-            if self.store is not None and self.store.every and within:
-                if progress.step % self.store.every == 0:
-                    began = self._clock(began)
-                    self._save()
+            if within and self.store is not None and self.store.due(progress.step):
+                began = self._clock(began)
+                self._save()
         self.network.eval()
         row = {"epoch": epoch + 1.0, "loss": progress.loss / len(self.data)}
         row["rate"] = self.optimiser.param_groups[0]["lr"]
@@ -190,6 +204,7 @@ class _Loop:
         progress.rows.append(row | {"cpu_seconds": progress.seconds})
         if self.store is not None and self.rank == 0:
             self.store.log(progress.rows)
+            show(self.store.folder, progress.rows[-1])
         self._save()
 
     def step(self, rows: Tensor, streams: Streams) -> float:

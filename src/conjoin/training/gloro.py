@@ -156,7 +156,9 @@ def margins(head: GloRoHead, logits: Tensor, length: Tensor) -> Tensor:
 
 def _least(gaps: Tensor, falling: Tensor, asked: Tensor) -> Tensor:
     """Return the least of gap ÷ falling over what is asked; 0 where a gap is not above 0."""
-    radius = torch.where(gaps > 0, gaps / falling * (1 - 1e-9), 0.0)  # x / 0 is infinite: it never falls
+    radius = torch.where(
+        gaps > 0, gaps / falling * (1 - 1e-9), 0.0
+    )  # x / 0 is infinite: it never falls
     return radius.nan_to_num(nan=0.0, posinf=math.inf).masked_fill(~asked, math.inf).amin(1)
 
 

@@ -36,6 +36,7 @@ from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError
 from conjoin.models.torch import TorchModel
+from conjoin.nn.residual import Centring
 
 Weighed = Dense | Convolution | Diagonal
 Source = Callable[[], Tensor]
@@ -48,12 +49,10 @@ class Live:
     Attributes:
         op: As it was read.
         weight: Gives today's weight, in the shape of the operator's.
-        bias: Likewise; ``None`` where there is none, or nobody needs it.
     """
 
     op: Affine
     weight: Source
-    bias: Source | None
 
     def map(self) -> Weighed:
         """Return the linear part with today's weight."""
@@ -67,10 +66,13 @@ class TrainingGraph:
     Attributes:
         steps: As they were read; of a live map only the shape is to be believed.
         live: The maps that are trained, by place.
+        shifts: Gives today's bias where it is trained, by place; ``None`` where it is not known what
+            does: constants do not depend on it.
     """
 
     steps: tuple[Step, ...]
     live: Mapping[int, Live]
+    shifts: Mapping[int, Source | None]
 
 
 def weight_of(map: Linear) -> Tensor:
@@ -101,12 +103,18 @@ def read_graph(network: nn.Module, example: Tensor) -> TrainingGraph:
             again = _steps(network, example)
             if [type(s.op) for s in again] != [type(s.op) for s in steps]:
                 raise CapabilityError("the network has another graph when its weights differ")
+            pairs = [(place, steps[place], other) for place, other in enumerate(again)]
             live = {
-                place: _live(steps[place], other, *found[place])
-                for place, other in enumerate(again)
-                if _differs(steps[place], other, example)
+                place: _live(one, other, found[place][0])
+                for place, one, other in pairs
+                if _differs(one, other, example)
             }
-    return TrainingGraph(steps, live)
+            shifts = {
+                place: _shift_of(other, found[place][1])
+                for place, one, other in pairs
+                if _is_shifted(one, other)
+            }
+    return TrainingGraph(steps, live, shifts)
 
 
 @contextmanager
@@ -128,11 +136,12 @@ def evaluated(network: nn.Module) -> Iterator[None]:
 def moved(network: nn.Module) -> Iterator[None]:
     """Move every parameter, and what batch normalisation remembers; put all back in the end."""
     remembered = [
-        m.running_var
+        m.running_var if isinstance(m, _BatchNorm) else m.mean
         for m in network.modules()
-        if isinstance(m, _BatchNorm) and m.running_var is not None
+        if isinstance(m, Centring) or (isinstance(m, _BatchNorm) and m.running_var is not None)
     ]
-    values = [*(p for p in network.parameters() if p.is_floating_point()), *remembered]
+    values: list[Tensor] = [p for p in network.parameters() if p.is_floating_point()]
+    values += [value for value in remembered if value is not None]
     kept = [value.detach().clone() for value in values]
     try:
         for number, value in enumerate(values):
@@ -187,6 +196,8 @@ def _candidates(network: nn.Module, step: Step) -> list[Source]:
     layer = layers.get(name, network)
     if isinstance(layer, _BatchNorm):
         return [partial(_scale, layer), partial(_shift, layer)]
+    if isinstance(layer, Centring):
+        return [partial(_minus_mean, layer)]
     sources: list[Source] = [
         partial(getattr, layer, part)
         for part in ("weight", "bias")
@@ -209,6 +220,10 @@ def _shift(layer: _BatchNorm) -> Tensor:
     return shift if layer.bias is None else shift + layer.bias
 
 
+def _minus_mean(layer: Centring) -> Tensor:
+    return -layer.mean
+
+
 def _shaped(source: Source, shape: torch.Size, turned: bool) -> Tensor:
     value = source()
     return (value.mT if turned else value).reshape(shape)
@@ -216,11 +231,11 @@ def _shaped(source: Source, shape: torch.Size, turned: bool) -> Tensor:
 
 def _matching(step: Step, sources: list[Source]) -> tuple[list[Source], list[Source]]:
     """Return what gives the weight, and what gives the bias, of an affine map."""
-    if not isinstance(step.op, Affine) or not isinstance(step.op.map, Weighed):
+    if not isinstance(step.op, Affine):
         return [], []
-    bias = step.op.bias
+    bias, weighed = step.op.bias, isinstance(step.op.map, Weighed)
     return (
-        _equal_to(weight_of(step.op.map), sources),
+        _equal_to(weight_of(step.op.map), sources) if weighed else [],
         [] if bias is None else _equal_to(bias, sources),
     )
 
@@ -242,7 +257,22 @@ def _near(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one.double(), other, rtol=1e-5, atol=1e-7 * float(other.abs().max()))
 
 
-def _live(one: Step, other: Step, weights: list[Source], biases: list[Source]) -> Live:
+def _is_shifted(one: Step, other: Step) -> bool:
+    """Tell whether the bias of an affine map depends on the weights."""
+    if not isinstance(one.op, Affine) or not isinstance(other.op, Affine):
+        return False
+    a, b = one.op.bias, other.op.bias
+    return a is not None and b is not None and not torch.equal(a, b)
+
+
+def _shift_of(other: Step, biases: list[Source]) -> Source | None:
+    """Return the first source that still gives the bias after all weights were moved."""
+    assert isinstance(other.op, Affine) and other.op.bias is not None  # noqa: S101, PT018 - it is shifted
+    bias = other.op.bias
+    return next((source for source in biases if _near(source(), bias)), None)
+
+
+def _live(one: Step, other: Step, weights: list[Source]) -> Live:
     """Keep the sources that still give the numbers after all weights were moved.
 
     Raises:
@@ -257,9 +287,7 @@ def _live(one: Step, other: Step, weights: list[Source], biases: list[Source]) -
             "never assumed. Give the layer an attribute `weight` that is the weight it applies, or "
             "use a layer of torch.nn or conjoin.nn"
         )
-    bias = other.op.bias
-    shifts = [] if bias is None else [s for s in biases if _near(s(), bias)]
-    return Live(one.op, kept[0], shifts[0] if shifts else None)
+    return Live(one.op, kept[0])
 
 
 __all__ = ["Live", "TrainingGraph", "evaluated", "moved", "read_graph", "weight_of", "with_weight"]

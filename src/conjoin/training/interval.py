@@ -3,7 +3,7 @@
     (1 - κ) CE(z(x), y) + κ CE(ẑ, y),   ẑ_k = max over the box of z_k - z_y
 
 The box goes through the same operators that certificates go through, with today's weights:
-A (l, u) is A c ± |A| r with c, r its centre and half width. The last dense layer is folded into the
+A (l, u) is A c ± ``|A|`` r with c, r its centre and half width. The last dense layer is folded into the
 difference of the logits. Rounding is not covered: the certificate is
 :class:`~conjoin.certification.Interval`, from the finished weights.
 
@@ -28,6 +28,7 @@ from conjoin.core.operator import (
     Elementwise,
     Fixed,
     Given,
+    Linear,
     MaxWindows,
     Reshape,
     Sort,
@@ -39,10 +40,11 @@ from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.training.graph import Live, TrainingGraph, read_graph
 from conjoin.training.objective import scaled
-from conjoin.training.schedule import Curve, Linear
+from conjoin.training.schedule import Curve
+from conjoin.training.schedule import Linear as Line
 
 Pair = tuple[Tensor, Tensor]
-LATER = Linear(0.0, 1.0, until=0.6)
+LATER = Line(0.0, 1.0, until=0.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class IBP:
 
     reference: ClassVar[str] = "gowal2018"
     threat: Threat
-    weight: Curve = Linear(0.0, 0.5, until=0.6)
+    weight: Curve = Line(0.0, 0.5, until=0.6)  # noqa: RUF009 - frozen
     ratio: Curve = LATER
 
     def __post_init__(self) -> None:
@@ -71,8 +73,8 @@ class IBP:
             CapabilityError: If a layer has no interval bound here.
         """
         graph = read_graph(network, example)
-        for place, live in graph.live.items():
-            if live.op.bias is not None and live.bias is None:
+        for place, shift in graph.shifts.items():
+            if shift is None:
                 raise CapabilityError(
                     f"{graph.steps[place].name}: where its bias comes from is not known; give the "
                     "layer an attribute `bias`"
@@ -122,9 +124,9 @@ def worst_logits(graph: TrainingGraph, box: Pair, labels: Tensor) -> Tensor:
     worst = torch.einsum("bkf,bf->bk", rows, middle) + torch.einsum(
         "bkf,bf->bk", rows.abs(), radius
     )
-    if folded.bias is None:
+    bias = bias_now(graph, last)
+    if bias is None:
         return worst
-    bias = folded.bias()
     return worst + bias - bias[labels][:, None]
 
 
@@ -135,6 +137,16 @@ def weight_now(live: Live) -> Tensor:
     return map.weight
 
 
+def bias_now(graph: TrainingGraph, place: int) -> Tensor | None:
+    """Return today's bias of an affine map, in the precision of the weights."""
+    shift, op = graph.shifts.get(place), graph.steps[place].op
+    if shift is not None:
+        return shift()
+    assert isinstance(op, Affine)  # noqa: S101 - asked of no other
+    like = next(iter(graph.live.values())).weight()
+    return None if op.bias is None else op.bias.to(like.dtype)
+
+
 def _through(graph: TrainingGraph, place: int, step: Step, sources: list[Pair]) -> Pair:
     """Carry a box through one operator.
 
@@ -143,7 +155,8 @@ def _through(graph: TrainingGraph, place: int, step: Step, sources: list[Pair]) 
     """
     op = step.op
     if isinstance(op, Affine):
-        return _affine(op, graph.live.get(place), *sources[0])
+        live = graph.live.get(place)
+        return _affine(op.map if live is None else live.map(), bias_now(graph, place), *sources[0])
     if isinstance(op, MaxWindows | SortPairs | Sort | Reshape):
         low, high = sources[0]
         return op(low), op(high)
@@ -152,8 +165,7 @@ def _through(graph: TrainingGraph, place: int, step: Step, sources: list[Pair]) 
         return op(low), op(high)
     if isinstance(op, Add):
         both = [
-            (s, p) if sign > 0 else (-p, -s)
-            for sign, (s, p) in zip(op.signs, sources, strict=True)
+            (s, p) if sign > 0 else (-p, -s) for sign, (s, p) in zip(op.signs, sources, strict=True)
         ]
         return torch.stack([b[0] for b in both]).sum(0), torch.stack([b[1] for b in both]).sum(0)
     if isinstance(op, Concat):
@@ -164,13 +176,10 @@ def _through(graph: TrainingGraph, place: int, step: Step, sources: list[Pair]) 
     raise CapabilityError(f"no interval bound for training is known for {step.name} ({op})")
 
 
-def _affine(op: Affine, live: Live | None, low: Tensor, high: Tensor) -> Pair:
+def _affine(map: Linear, bias: Tensor | None, low: Tensor, high: Tensor) -> Pair:
     middle, radius = (low + high) / 2, (high - low) / 2
-    map = op.map if live is None else live.map()
     centre, away = map(middle), map.absolute()(radius)
-    if op.bias is not None:
-        bias = op.bias.to(low.dtype) if live is None or live.bias is None else live.bias()
-        centre = centre + bias
+    centre = centre if bias is None else centre + bias
     return centre - away, centre + away
 
 

@@ -50,9 +50,7 @@ class Descent:
 
     def build(self, parameters: Iterable[nn.Parameter], rate: float, /) -> torch.optim.Optimizer:
         """Return it."""
-        return torch.optim.SGD(
-            parameters, lr=rate, momentum=self.momentum, weight_decay=self.decay
-        )
+        return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, weight_decay=self.decay)
 
 
 __all__ = ["Adam", "Descent", "Optimiser"]

@@ -171,7 +171,9 @@ class RunningConstants(nn.Module):
 
 
 def running_constants(
-    network: nn.Module, example: Tensor, norms: Norms = Power()  # noqa: B008 - frozen
+    network: nn.Module,
+    example: Tensor,
+    norms: Norms = Power(),
 ) -> RunningConstants:
     """Read a network's graph, and follow its constants from here on."""
     return RunningConstants(read_graph(network, example), norms)
@@ -182,30 +184,34 @@ def _constant(
 ) -> Tensor:
     """Return the constant of a step from those of its sources, as the certifier's domain does."""
     op = step.op
-    if isinstance(op, Given):
-        return one
-    if isinstance(op, Fixed):
-        return 0 * one
-    if isinstance(op, Affine):
-        assert norm is not None  # noqa: S101 - live or fixed
-        return sources[0] * norm
+    if isinstance(op, Given | Fixed):
+        return one if isinstance(op, Given) else 0 * one
+    if isinstance(op, Add | Concat):
+        whole = torch.stack(sources)  # x + x counts twice
+        return whole.sum() if isinstance(op, Add) else whole.square().sum().clamp(min=TINY).sqrt()
+    return sources[0] * (_slope(step) if norm is None else norm)
+
+
+def _slope(step: Step) -> float:
+    """Return the constant of an operator of one source without weights.
+
+    Raises:
+        CapabilityError: If it has none.
+    """
+    op = step.op
     if isinstance(op, Elementwise):
         slope = max(abs(s) for s in op.slopes)
-        if not math.isfinite(slope):
-            raise CapabilityError(
-                f"no Lipschitz constant is known for {step.name}: the slope of {op.name} has no bound"
-            )
-        return sources[0] * slope
+        if math.isfinite(slope):
+            return slope
+        raise CapabilityError(
+            f"no Lipschitz constant is known for {step.name}: the slope of {op.name} has no bound"
+        )
     if isinstance(op, MaxWindows):
-        return sources[0] * math.sqrt(op.overlap)
+        return math.sqrt(op.overlap)
     if isinstance(op, SortPairs | Sort | Reshape):
-        return sources[0]
+        return 1.0
     if isinstance(op, RootMeanSquare) and op.eps > 0:
-        return sources[0] / math.sqrt(op.eps)
-    if isinstance(op, Add):
-        return torch.stack(sources).sum()  # x + x counts twice
-    if isinstance(op, Concat):
-        return torch.stack(sources).square().sum().clamp(min=TINY).sqrt()
+        return 1 / math.sqrt(op.eps)
     raise CapabilityError(
         f"no Lipschitz constant is known for {step.name} ({op}); it is never assumed"
     )

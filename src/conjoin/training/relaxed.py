@@ -9,7 +9,7 @@ forgiven are those within a set (two breeds of dogs). The first class alone (k' 
 ordinary robustness is the strictest of both. What is proved is that the first k' classes stay the same
 *set* everywhere within r; their order may change.
 
-Reference: leino2021b, definitions 2 and 4.
+Reference: leino2021b (relaxed top-k robustness, affinity sets).
 """
 
 from __future__ import annotations

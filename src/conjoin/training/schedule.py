@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 from conjoin.errors import PlanError
@@ -109,7 +110,7 @@ class Segments:
 
     def __post_init__(self) -> None:
         whole = (0.0, *self.ends)
-        rising = all(a < b for a, b in zip(whole, whole[1:], strict=False))
+        rising = all(a < b for a, b in pairwise(whole))
         if len(self.parts) != len(self.ends) or not rising or whole[-1] != 1:
             raise PlanError(
                 f"expected one rising end for each part, the last of them 1; got {len(self.parts)} "

@@ -58,6 +58,10 @@ class Store:
     folder: Path
     every: int = 0
 
+    def due(self, step: int) -> bool:
+        """Tell whether a checkpoint follows this step, within an epoch."""
+        return self.every > 0 and step % self.every == 0
+
     def save(
         self,
         modules: Mapping[str, nn.Module],

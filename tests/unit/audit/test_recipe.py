@@ -94,6 +94,13 @@ def test_a_schedule_has_segments(tmp_path: Path) -> None:
     assert made.ratio == Segments((Logarithmic(0.1, 1.0), Linear(1.0, 1.1)), (0.5, 1.0))
 
 
+def carried_out(path: Path) -> None:
+    recipe = read_recipe(path)
+    train_data, test_data = recipe.load()
+    recipe.on_the_way(train_data, test_data)
+    recipe.build_network(train_data)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -117,10 +124,7 @@ def test_a_schedule_has_segments(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert TEXT.count(old) == 1
     with pytest.raises(ConjoinError, match=said):
-        recipe = read_recipe(told(tmp_path, TEXT.replace(old, new)))
-        train, test = recipe.load()
-        recipe.on_the_way(train, test)
-        recipe.build_network(train)
+        carried_out(told(tmp_path, TEXT.replace(old, new)))
     with pytest.raises(PlanError, match="no file"):
         read_recipe(tmp_path / "none.toml")
 
@@ -131,7 +135,13 @@ def test_a_recipe_is_carried_out_and_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="--resume"):
         begin(recipe, one)
     found = perform(recipe, one, nothing, every=3)
-    names = {"recipe.toml", "weights.safetensors", "result.json", "log.csv", "checkpoint.safetensors"}
+    names = {
+        "recipe.toml",
+        "weights.safetensors",
+        "result.json",
+        "log.csv",
+        "checkpoint.safetensors",
+    }
     assert {p.name for p in one.iterdir()} == names
     said = json.loads((one / "result.json").read_text())
     assert 0 < said["certified_accuracy (lower bound)"] <= said["clean_accuracy"] < 1
@@ -215,4 +225,7 @@ def test_an_architecture_refuses_odd_inputs() -> None:
     for call in calls:
         with pytest.raises(ModelError):
             call()
-    assert architecture("liresnet", (1, 28, 28), 10).eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    assert architecture("liresnet", (1, 28, 28), 10).eval()(torch.zeros(1, 1, 28, 28)).shape == (
+        1,
+        10,
+    )

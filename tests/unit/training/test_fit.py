@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from conftest import examples, numbers
 from torch import Tensor, nn
 
+import conjoin
 from conjoin.attacks import PGD
 from conjoin.core.ball import L2
 from conjoin.core.dataset import Dataset
@@ -35,6 +37,7 @@ from conjoin.training import (
     Standard,
     Store,
     Watched,
+    board,
     fit,
 )
 from conjoin.training.fit import _processes
@@ -42,7 +45,12 @@ from conjoin.training.fit import _processes
 
 def network(seed: int = 0) -> nn.Sequential:
     net = nn.Sequential(
-        nn.Conv2d(1, 4, 3, 2, 1), MinMax(), nn.Flatten(), nn.Linear(64, 8), MinMax(), nn.Linear(8, 3)
+        nn.Conv2d(1, 4, 3, 2, 1),
+        MinMax(),
+        nn.Flatten(),
+        nn.Linear(64, 8),
+        MinMax(),
+        nn.Linear(8, 3),
     )
     initialise(net, seed, orthogonal=True)
     return net
@@ -54,12 +62,18 @@ def data(count: int = 60) -> Dataset:
 
 
 RECIPE = Recipe(
-    epochs=3, batch_size=16, rate=1e-2, optimiser=Adam(nesterov=True), clip=1.0, augmentation=(Shift(1),)
+    epochs=3,
+    batch_size=16,
+    rate=1e-2,
+    optimiser=Adam(nesterov=True),
+    clip=1.0,
+    augmentation=(Shift(1),),
 )
 STEPS = 12  # in all
+STEEP = Recipe(epochs=3, batch_size=16, rate=0.1, optimiser=Descent())  # sees the gradient's length
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -74,7 +88,7 @@ class Dying(nn.Module):
         if self.training:
             self.passes += 1
             if self.passes > self.after:
-                raise Killed
+                raise KilledError
         out: Tensor = self.inner(x)
         return out
 
@@ -93,7 +107,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     rows = fit(whole, data(), objective, RECIPE, store=Store(tmp_path / "whole", every))
     dying = Dying(network(), after)
     store = Store(tmp_path / "killed", every)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(dying, data(), objective, RECIPE, store=store)
     again = Dying(network(), math.inf)
     found = fit(again, data(), objective, RECIPE, store=store)
@@ -138,7 +152,7 @@ def test_every_optimiser_goes_on(tmp_path: Path, optimiser: Adam | Descent) -> N
     recipe = Recipe(epochs=2, batch_size=16, rate=1e-2, optimiser=optimiser)
     whole, again = network(), network()
     fit(whole, data(), Standard(), recipe)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(Dying(again, 5), data(), Standard(), recipe, store=Store(tmp_path, 1))
     fit(Dying(last := network(), math.inf), data(), Standard(), recipe, store=Store(tmp_path, 1))
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(last), strict=True))
@@ -210,6 +224,35 @@ def test_a_loss_that_is_not_finite_says_where() -> None:
 
     with pytest.raises(ModelError, match="at step 0: lower the rate"):
         fit(network(), data(), Broken(), RECIPE)
+
+
+def test_the_board_gets_the_numbers_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "tensorboard")
+
+        def __enter__(self) -> Writer:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            seen.append((name, value, step))
+
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    monkeypatch.setattr(board, "find_spec", lambda _: object())
+    rows = fit(network(), data(), Standard(), RECIPE, store=Store(tmp_path))
+    assert seen == [(n, v, int(row["epoch"])) for row in rows for n, v in row.items()]
+    monkeypatch.setattr(board, "find_spec", lambda _: None)
+    board.show(tmp_path, {"epoch": 1.0})
+    assert len(seen) == sum(map(len, rows))
 
 
 def test_a_gradient_is_clipped() -> None:
@@ -300,15 +343,16 @@ sys.path[:0] = sys.argv[3:]
 torch.set_num_threads(1)
 store = dist.FileStore(str(folder / "meeting"), 2)
 dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
-from test_fit import RECIPE, data, network
+from test_fit import RECIPE, STEEP, data, network
 from conjoin.errors import CapabilityError
 from conjoin.nn import Centring
 from conjoin.training import EMMA, Standard, Store, fit
 net = network()
-rows = fit(net, data(57), EMMA(0.1), RECIPE, store=Store(folder / "several", 2))
+rows = fit(net, data(57), EMMA(0.1), STEEP, store=Store(folder / "several", 2))
 torch.save([v for v in net.state_dict().values()], folder / f"weights{rank}")
 try:
-    fit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), Centring(3)), data(), Standard(), RECIPE)
+    odd = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), Centring(3))
+    fit(odd, data(), Standard(), RECIPE)
 except CapabilityError as error:
     assert "whole batch" in str(error)
 else:
@@ -319,10 +363,11 @@ dist.destroy_process_group()
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    places = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    ours = Path(conjoin.__file__).parents[1]
+    places = [str(ours), str(Path(__file__).parent), str(Path(__file__).parents[2])]
     command = [sys.executable, "-c", PROCESS]
     both = [
-        subprocess.Popen(  # noqa: S603 - our own
+        subprocess.Popen(
             [*command, str(rank), str(tmp_path), *places],
             stdout=subprocess.PIPE,
             text=True,
@@ -334,7 +379,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert told[0] == told[1]
     net = network()
-    rows = fit(net, data(57), EMMA(0.1), RECIPE)  # 57: the last batch has an odd number of examples
+    rows = fit(net, data(57), EMMA(0.1), STEEP)  # 57: the last batch has an odd number of examples
     assert [float(v) for v in told[0]] == pytest.approx([row["loss"] for row in rows], rel=1e-4)
     first, second = (torch.load(tmp_path / f"weights{r}", weights_only=True) for r in (0, 1))
     for a, b, c in zip(first, second, weights(net), strict=True):
