@@ -35,6 +35,7 @@ from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.tree import Tree
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.operator import Convolution, Linear
 from conjoin.core.quantity import Quantity, logit, margin
 from conjoin.core.random import Streams
 from conjoin.core.result import Claim
@@ -201,6 +202,19 @@ def test_a_deployed_bound_is_below_every_computed_value() -> None:
     for made in (Crown, AlphaCrown, LocalLipschitz):
         found = certify(model, data, made(claim=Claim.SOUND_DEPLOYED), threat)
         assert float(found.lower) <= float(values.min())
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_convolution_is_transposed_without_a_pass_forwards(backwards: bool) -> None:
+    for stride, padding, dilation, groups, extra in (
+        ((1, 1), (1, 0), (1, 1), 1, ()),
+        ((2, 3), (1, 2), (2, 1), 2, (1, 0) if backwards else ()),
+    ):
+        weight = numbers(4, 4 // groups, 3, 2, seed=groups).double()
+        map_ = Convolution(weight, (4, 7, 6), stride, padding, dilation, groups, backwards, extra)
+        x, y = uniform(3, 4, 7, 6), uniform(3, *map_.target, seed=8)
+        assert torch.allclose((map_(x) * y).sum(), (x * map_.transposed(y)).sum(), atol=1e-10)
+        assert torch.allclose(map_.transposed(y), Linear.transposed(map_, y), atol=1e-12)
 
 
 # -- references written from the papers --------------------------------------------------------
