@@ -46,6 +46,7 @@ BOUNDARY = "tests/reference/test_boundary.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
 LADDER = "tests/reference/test_ladder.py"
+SPLIT = "tests/reference/test_split.py"
 BOUNDS_ON_GRAPHS = "tests/property/test_bounds_on_graphs.py"
 HEAD = "tests/reference/test_head.py"
 INFLUENCE = "tests/reference/test_influence.py"
@@ -4137,14 +4138,14 @@ LINEAR = (
         "certification/backward.py",
         "a, b = least + apart, most - apart",
         "a, b = least + apart, most + apart",
-        (f"{LINEAR_BOUNDS}::test_no_bound_is_above_an_attack",),
+        (f"{LINEAR_BOUNDS}::test_bounds_are_exact_where_the_network_is_linear_on_the_set",),
     ),
     Mutant(
         "rounding is not paid for",
         "certification/backward.py",
         "bound = self.known.region.least(flat) + self.total - self.lost * (1 + 1e-9)",
         "bound = self.known.region.least(flat) + self.total",
-        (f"{LINEAR_BOUNDS}::test_a_real_claim_is_at_least_the_deployed_one",),
+        (f"{LINEAR_BOUNDS}::test_a_deployed_bound_is_below_every_computed_value",),
     ),
     Mutant(
         "the dual of an l2 ball costs half",
@@ -4193,21 +4194,21 @@ LINEAR = (
         "certification/alpha.py",
         "part = price * self.signs[place][:, None]",
         "part = price * -self.signs[place][:, None]",
-        (f"{LINEAR_BOUNDS}::test_branching_is_complete_in_l2",),
+        (f"{LINEAR_BOUNDS}::test_parts_are_bounded_by_any_multipliers_and_cover_the_set",),
     ),
     Mutant(
         "multipliers may be negative",
         "certification/alpha.py",
         "moved.clamp(min=0.0)",
         "moved",
-        (f"{LINEAR_BOUNDS}::test_bounds_hold_and_branching_finds_the_exact_minimum",),
+        (f"{LINEAR_BOUNDS}::test_parts_are_bounded_by_any_multipliers_and_cover_the_set",),
     ),
     Mutant(
         "both halves of a division are the same",
         "certification/tree.py",
         "side = torch.where(first, 1, -1).to(torch.int8)",
         "side = torch.ones_like(first, dtype=torch.int8)",
-        (f"{LINEAR_BOUNDS}::test_bounds_hold_and_branching_finds_the_exact_minimum",),
+        (f"{LINEAR_BOUNDS}::test_parts_are_bounded_by_any_multipliers_and_cover_the_set",),
     ),
     Mutant(
         "what a rung refuted climbs on",
@@ -4221,7 +4222,21 @@ LINEAR = (
         "certification/radii.py",
         "torch.where(won, eps, 0.0))",
         "torch.where(~lost, eps, 0.0))",
-        (f"{LADDER}::test_radii_enclose_the_distance_of_a_linear_model",),
+        (f"{LADDER}::test_radii_are_those_of_the_bisection_and_never_cross",),
+    ),
+    Mutant(
+        "a rest is half as steep",
+        "certification/split.py",
+        "return centre, up(max(most - centre, centre - least), 1 + 4 * UNIT)",
+        "return centre, up(max(most - centre, centre - least) / 2, 1 + 4 * UNIT)",
+        (SPLIT,),
+    ),
+    Mutant(
+        "branches that are added count once",
+        "certification/split.py",
+        "matrix = sum(sign * p.matrix for sign, p in there if p.matrix is not None)",
+        "matrix = there[0][1].matrix",
+        (SPLIT,),
     ),
 )
 

@@ -182,6 +182,8 @@ def test_radii_are_those_of_the_bisection_and_never_cross() -> None:
         assert float(found.attacked[0]) == 0.0
         assert bool((found.certified >= alone * 0.9 - largest / 2**5).all())
         inside = threat.at(found.certified)
+        proved = certify(model, data, Crown(), inside).certified
+        assert bool(proved[found.certified > 0].all())
         assert not bool((attack(model, data, PGD(steps=20), inside, seed=3).success[1:]).any())
 
 

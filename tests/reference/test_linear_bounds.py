@@ -28,9 +28,14 @@ from conjoin.certification import (
     Interval,
     LocalLipschitz,
 )
+from conjoin.certification.box import Boxes
 from conjoin.certification.concretise import Region
+from conjoin.certification.crown import Bounded
+from conjoin.certification.relaxing import Relaxing
+from conjoin.certification.tree import Tree
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.operator import Convolution, Linear
 from conjoin.core.quantity import Quantity, logit, margin
 from conjoin.core.random import Streams
 from conjoin.core.result import Claim
@@ -154,6 +159,62 @@ def test_a_real_bound_is_below_the_exact_minimum_of_a_linear_model() -> None:
             )
             assert Fraction(float(lower[i])) <= least
             assert float(lower[i]) == pytest.approx(float(least), rel=1e-5)
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, MinMax, lambda: nn.LeakyReLU(0.3), nn.ReLU6])
+def test_bounds_are_exact_where_the_network_is_linear_on_the_set(act: Any) -> None:
+    """No kink within the set: f(x) - eps ‖∇‖ in the dual norm."""
+    model = dense(6, 8, 8, 3, seed=9, act=act)
+    data = answered(model, uniform(4, 6))
+    for kind, dual in ((Linf, 1.0), (L2, 2.0), (L1, math.inf)):
+        eps = 1e-5
+        z = data.x.clone().requires_grad_()
+        outputs = model.module(z)
+        gaps = outputs.gather(1, data.y[:, None]) - outputs
+        expected = torch.full((4, 3), math.inf, dtype=torch.float64)
+        for c in range(3):
+            (slope,) = torch.autograd.grad(gaps[:, c].sum(), z, retain_graph=True)
+            fall = eps * torch.linalg.vector_norm(slope, ord=dual, dim=1)
+            expected[:, c] = torch.where(data.y == c, math.inf, gaps[:, c].detach() - fall)
+        for method in METHODS:
+            lower = certify(model, data, method, kind(eps, OPEN)).lower
+            assert torch.allclose(lower, expected.amin(1), atol=1e-10)
+
+
+def test_a_deployed_bound_is_below_every_computed_value() -> None:
+    """Logits of tens of thousands whose difference is left after they cancel, in single precision."""
+    first, last = nn.Linear(4, 256), nn.Linear(256, 2)
+    twin = torch.from_numpy(np.random.default_rng(1).permutation(128))
+    weight, bias, row = 1e3 * numbers(128, 4, seed=1), 1e3 * numbers(128, seed=2), numbers(128)
+    with torch.no_grad():  # each neuron twice, in another order; one logit of each of the two sets
+        first.weight.copy_(torch.cat([weight, weight[twin]]))
+        first.bias.copy_(torch.cat([bias, bias[twin]]))
+        last.weight.zero_()
+        last.weight[0, :128], last.weight[1, 128:] = row, row[twin]
+        last.bias.copy_(torch.tensor([0.02, 0.0]))
+    model = TorchModel(nn.Sequential(first, nn.ReLU(), last))
+    x = uniform(1, 4).float()
+    data, threat = Dataset(x, torch.zeros(1, dtype=torch.int64)), Linf(1e-6)
+    near = x + 1e-6 * (2 * uniform(400, 4, seed=6).float() - 1)
+    near = torch.cat([x, threat.project(near, x.expand_as(near))])
+    values = torch.stack([margin(predict(model, Dataset(z[None], data.y)), data.y) for z in near])
+    assert float(values.max() - values.min()) > 1e-3  # rounding alone
+    for made in (Crown, AlphaCrown, LocalLipschitz):
+        found = certify(model, data, made(claim=Claim.SOUND_DEPLOYED), threat)
+        assert float(found.lower) <= float(values.min())
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_convolution_is_transposed_without_a_pass_forwards(backwards: bool) -> None:
+    for stride, padding, dilation, groups, extra in (
+        ((1, 1), (1, 0), (1, 1), 1, ()),
+        ((2, 3), (1, 2), (2, 1), 2, (1, 0) if backwards else ()),
+    ):
+        weight = numbers(4, 4 // groups, 3, 2, seed=groups).double()
+        map_ = Convolution(weight, (4, 7, 6), stride, padding, dilation, groups, backwards, extra)
+        x, y = uniform(3, 4, 7, 6), uniform(3, *map_.target, seed=8)
+        assert torch.allclose((map_(x) * y).sum(), (x * map_.transposed(y)).sum(), atol=1e-10)
+        assert torch.allclose(map_.transposed(y), Linear.transposed(map_, y), atol=1e-12)
 
 
 # -- references written from the papers --------------------------------------------------------
@@ -372,6 +433,54 @@ def test_branching_is_complete_in_l2(seed: int) -> None:
     search, loose = BranchAndBound(seconds=60.0), 2e-2
     assert bool(certify(model, data, search, L2(eps), quantity=Above(least - loose)).certified)
     assert not bool(certify(model, data, search, L2(eps), quantity=Above(least)).certified)
+
+
+def tree_of(model: TorchModel, x: Tensor, threat: Ball) -> Tree:
+    """The search for one example, before its root, for the difference of two outputs."""
+    network = Bounded.of(model, batch_of(x), Crown())
+    domain = Boxes(threat.enclosure(x), None)
+    known = network.relaxed(domain, model(batch_of(x)))
+    rows = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    nothing = torch.full((1,), -math.inf, dtype=torch.float64)
+    return Tree(Relaxing(network.steps, domain), known, rows, nothing, 0 * nothing.exp())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(4))
+def test_parts_are_bounded_by_any_multipliers_and_cover_the_set(seed: int) -> None:
+    model, x, eps = dense(2, 5, 4, 2, seed=seed + 60), uniform(1, 2, seed=seed), 0.5
+    tree = tree_of(model, x, Linf(eps))
+    tree.root(3)
+    for _ in range(3):
+        tree.round(math.inf, 3)
+    pool = tree.pool
+    assert pool is not None
+    assert len(pool) > 1
+    side = torch.linspace(-eps, eps, 161, dtype=torch.float64)
+    z = (x + torch.cartesian_prod(side, side)).clamp(0, 1)
+    layers = list(model.module.children())
+    first = layers[0](z)
+    second = layers[2](first.clamp(min=0))
+    out = layers[4](second.clamp(min=0))
+    value, arguments = out[:, 0] - out[:, 1], (first, second)
+    covered = torch.zeros(len(z), dtype=torch.bool)
+    for number in range(len(pool)):
+        one = pool.part(torch.tensor([number]))
+        inside = torch.ones(len(z), dtype=torch.bool)
+        for place, h in zip(tree.places, arguments, strict=True):
+            inside &= (h * one.signs[place][0] >= 0).all(1)
+        covered |= inside
+        least = float(value[inside].min()) if bool(inside.any()) else math.inf
+        assert float(one.bound[0]) <= least + 1e-9
+        assert all(bool((price >= 0).all()) for price in one.prices.values())
+        for factor in (0.3, 3.0):  # multipliers that nobody has chosen
+            one.prices = {
+                p: factor * numbers(*price.shape, seed=number + p).double().abs()
+                for p, price in one.prices.items()
+            }
+            ascent, _ = tree._ascent(one)
+            assert float(ascent.evaluate().bound) <= least + 1e-9
+    assert bool(covered.all())
 
 
 # -- networks of all kinds ---------------------------------------------------------------------

@@ -8,7 +8,7 @@ c_i being how far the box lets element i go against a_i. Any λ gives a bound; t
 few steps of an active-set iteration (l2) or by sorting (l1), so that nothing need be solved
 exactly. The larger of the bounds of box and ball is returned, rounding subtracted.
 
-Reference: michelot1986 (the active-set iteration); boyd2004, section 5.1 (weak duality).
+Reference: michelot1986 (the active-set iteration).
 """
 
 from __future__ import annotations
