@@ -44,8 +44,8 @@ Models = Annotated[
         "--model",
         "-m",
         help="A shipped model, efficientnet_lite0 (extra imagenet), a model card (.json), a .pt2 "
-        "(torch.export), a folder of Hugging Face (safetensors), or 'module:callable?argument=value'; "
-        "repeatable.",
+        "(torch.export), an .onnx, a folder of Hugging Face (safetensors), or "
+        "'module:callable?argument=value'; repeatable.",
         show_default="the four shipped models of images",
         autocompletion=shipped_models,
     ),
