@@ -507,6 +507,27 @@ def axioms(
             _console().print(f"{name} ({axioms_left}): {reason}", markup=False, highlight=False)
 
 
+@app.command(
+    epilog="""\
+Prints unsat (no input of the property violates it: proved), sat (a counterexample follows, in the
+format of the VNN competition, checked in onnxruntime) or unknown (also when the time is over), and why
+on the other stream. The exit code is 0 for each of them. Needs the extra onnx.
+Example:  conjoin vnnlib net.onnx prop_1.vnnlib.gz --timeout 116"""
+)
+def vnnlib(
+    network: Annotated[Path, typer.Argument(help="An .onnx.")],
+    spec: Annotated[Path, typer.Argument(help="A property: .vnnlib, or .vnnlib.gz.")],
+    timeout: Annotated[float, typer.Option(help="Seconds, from the start of the command.")] = 60.0,
+) -> None:
+    """Decide a VNN-LIB property of a network: unsat, sat or unknown on the first line."""
+    from conjoin.cli.verdict import told
+
+    with working(lambda: "nothing is written") as _:
+        lines, reason = told(network, spec, timeout)
+    _say("\n".join(lines))
+    sys.stderr.write(f"conjoin: {reason}\n")
+
+
 @app.command()
 def models() -> None:
     """List the models that ship with the package."""

@@ -76,6 +76,7 @@ class Network(nn.Module):
     Attributes:
         origin: SHA-256 of the file.
         shape: Of one input.
+        output: The file's name of what it gives.
     """
 
     def __init__(self, graph: read.Graph) -> None:
@@ -85,6 +86,7 @@ class Network(nn.Module):
         first = Value(graph.shape, len(graph.shape) > 1)
         self.shape = first.rest
         self._input, self._output = graph.input, graph.output
+        self.output = graph.output
         known: dict[str, Value] = {graph.input: first} | {
             name: Value(tuple(one.shape), fixed=one) for name, one in graph.constants.items()
         }
