@@ -34,7 +34,7 @@ from search import Function, against
 
 from conjoin import L1, L2, Dataset, Linf, attack, certify, wrap
 from conjoin.attacks import PGD
-from conjoin.certification import Interval, Lipschitz
+from conjoin.certification import Crown, Interval, Lipschitz
 from conjoin.core.random import Streams
 from conjoin.core.result import Certificate
 from conjoin.data import fashion_mnist, marked
@@ -44,7 +44,7 @@ from conjoin.models.zoo import shipped
 from conjoin.names import FASHION_MODELS
 
 KINDS: dict[str, tuple[float, Any]] = {"linf": (math.inf, Linf), "l2": (2.0, L2), "l1": (1.0, L1)}
-METHODS = (Interval(), Lipschitz())
+METHODS = (Interval(), Lipschitz(), Crown())
 SLACK = 1e-6
 
 

@@ -1,9 +1,27 @@
 """Certificates: lower bounds on a quantity over S(x)."""
 
+from conjoin.certification.alpha import AlphaCrown
 from conjoin.certification.best_of import BestOf
+from conjoin.certification.branch import BranchAndBound
 from conjoin.certification.constants import Constants
+from conjoin.certification.crown import Crown
 from conjoin.certification.interval import Interval
+from conjoin.certification.jacobian import LocalLipschitz
+from conjoin.certification.ladder import ladder
 from conjoin.certification.lipschitz import Lipschitz
+from conjoin.certification.radii import radii
 from conjoin.certification.radius import certified_radius
 
-__all__ = ["BestOf", "Constants", "Interval", "Lipschitz", "certified_radius"]
+__all__ = [
+    "AlphaCrown",
+    "BestOf",
+    "BranchAndBound",
+    "Constants",
+    "Crown",
+    "Interval",
+    "Lipschitz",
+    "LocalLipschitz",
+    "certified_radius",
+    "ladder",
+    "radii",
+]

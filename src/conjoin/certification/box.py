@@ -113,6 +113,25 @@ class Boxes:
         error = share * whole + (terms + 2) * self.rounding.tiny
         return torch.where(whole < self.rounding.largest, error, math.inf)  # partial sums overflow
 
+    def astray(self, step: Step, out: Box, *sources: Box) -> Tensor | float:
+        """Bound how far the value of a step is from what its operator gives for the same arguments.
+
+        As it is deployed; in real arithmetic only functions are off, by their jumps.
+        """
+        op = step.op
+        if isinstance(op, Affine):
+            return self.error(op, sources[0].magnitude)
+        if isinstance(op, Elementwise):
+            if self.rounding is None or not op.rounding:
+                return op.jump
+            whole = torch.maximum(out.magnitude, sources[0].magnitude)
+            return op.jump + 2 * op.rounding * self.rounding.unit * whole + self.rounding.tiny
+        if isinstance(op, Add) and self.rounding is not None:
+            whole = torch.stack([source.magnitude for source in sources]).sum(0)
+            error = self.rounding.gamma(len(sources)) * whole
+            return torch.where(whole < self.rounding.largest, error, math.inf)
+        return 0.0
+
 
 def _given(domain: Boxes, step: Step) -> Box:
     given = domain.given

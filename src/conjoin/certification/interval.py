@@ -120,16 +120,42 @@ class PreparedInterval:
         places = {last, features(steps, chain), *(steps[place].sources[0] for place in chain)}
         boxes = carried(domain, steps, places)
         check_inside(boxes[last], outputs, domain.rounding)
-        box, error = boxes[features(steps, chain)], _deployed_error(domain, steps, chain, boxes)
+        head = Head(domain, steps, chain, self.head)
         classes, parts = outputs.shape[1], []
         for some in torch.arange(len(aim), device=aim.device).split(_at_once(classes)):
             asked = Asked.of(ask.rows(aim[some], classes))
-            bound = _row_bounds(_some(box, some), self.head, asked, error[some])
-            parts.append(bound.nan_to_num(nan=-math.inf, neginf=-math.inf).amin(1))
+            parts.append(head.bounds(boxes, asked, some).amin(1))
         lost = boxes[last].lost
         if lost is not None:
             parts = [torch.cat(parts).masked_fill(lost, -math.inf)]
         return rounded_down(torch.cat(parts), outputs.dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """The last affine maps of a network, to be bounded as one over the box of the features.
+
+    Attributes:
+        domain: That the boxes are of.
+        steps: The network.
+        chain: The places of the maps.
+        folded: These, folded.
+    """
+
+    domain: Boxes
+    steps: Sequence[Step]
+    chain: Sequence[int]
+    folded: Folded
+
+    def bounds(
+        self, boxes: Mapping[int, Box], asked: Asked, some: Tensor | slice = slice(None)
+    ) -> Tensor:
+        """Bound rows of the outputs from below, ``(batch, k)``; -inf where nothing is known."""
+        error = _deployed_error(self.domain, self.steps, self.chain, boxes)[some]
+        box = _some(boxes[features(self.steps, self.chain)], some)
+        return _row_bounds(box, self.folded, asked, error).nan_to_num(
+            nan=-math.inf, neginf=-math.inf
+        )
 
 
 def _deployed_error(
@@ -158,7 +184,7 @@ def _at_once(classes: int) -> int:
     return max(1, 2**24 // classes**2)
 
 
-def _some(box: Box, rows: Tensor) -> Box:
+def _some(box: Box, rows: Tensor | slice) -> Box:
     ball = box.ball
     if ball is not None:
         ball = Ball(ball.centre[rows], ball.radius[rows], ball.order)
@@ -196,4 +222,4 @@ def _row_bounds(box: Box, head: Folded, asked: Asked, error: Tensor) -> Tensor:
     return torch.maximum(lower, other)
 
 
-__all__ = ["Interval", "PreparedInterval"]
+__all__ = ["Head", "Interval", "PreparedInterval"]

@@ -49,9 +49,10 @@ class Linear(ABC):
 
     def transposed(self, y: Tensor, /) -> Tensor:
         """Return Aᵀ y for ``y`` of shape ``(batch, *target)``."""
+        followed = torch.is_grad_enabled() and y.requires_grad
         with torch.enable_grad():
             zero = y.new_zeros(len(y), *self.source).requires_grad_()
-            (back,) = torch.autograd.grad(self(zero), zero, y)
+            (back,) = torch.autograd.grad(self(zero), zero, y, create_graph=followed)
         return back
 
     @cached_property
@@ -77,6 +78,10 @@ class Dense(Linear):
     def __call__(self, x: Tensor, /) -> Tensor:
         """Multiply."""
         return functional.linear(x, self.weight.to(x.dtype))
+
+    def transposed(self, y: Tensor, /) -> Tensor:
+        """Multiply by the transposed matrix."""
+        return y @ self.weight.to(y.dtype)
 
     @property
     def terms(self) -> int:
@@ -123,6 +128,23 @@ class Convolution(Linear):
             self.output_padding or (0,) * len(self.stride),
             self.groups,
         )
+
+    def transposed(self, y: Tensor, /) -> Tensor:
+        """Convolve backwards, without a pass forwards."""
+        back: Tensor = torch.ops.aten.convolution_backward(
+            y,
+            y.new_empty(1).expand(len(y), *self.source),
+            self.weight.to(y.dtype),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.backwards,
+            self.output_padding or (0,) * len(self.stride),
+            self.groups,
+            (True, False, False),
+        )[0]
+        return back
 
     @property
     def terms(self) -> int:

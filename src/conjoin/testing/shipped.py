@@ -55,8 +55,10 @@ NOT_METHODS = frozenset(
         "attack_explanation",
         "certified_radius",
         "explained",
+        "ladder",
         "mean_corruption_error",
         "nearest_boundary",
+        "radii",
         "universal",
     }
 )
@@ -98,7 +100,7 @@ MADE_WITH: Mapping[str, Make] = {
     "AttackedStability": lambda: metrics.AttackedStability(
         Linf(0.05), attacks.Homotopy(sharpness=(4.0,), steps=2)
     ),
-    **{name: _made(name, Linf(0.05), 2) for name in NEARBY},
+    "BranchAndBound": lambda: certification.BranchAndBound(splits=100),
     "conductance": lambda: attribution.conductance(INPUT, nodes=5),
     "internal_influence": lambda: attribution.internal_influence(INPUT),
     "layer_integrated_gradients": lambda: attribution.layer_integrated_gradients(INPUT, nodes=5),
@@ -161,6 +163,7 @@ def methods(package: ModuleType, side: int = 8) -> dict[str, Make]:
     made = {
         **MADE_WITH,
         **{name: _made(name, diagonal) for name in IN_A_REGION},
+        **{name: _made(name, Linf(0.05), 2) for name in NEARBY if package is metrics},
         "expected_gradients": lambda: attribution.expected_gradients(
             diagonal.float(), 3, Panels(3)
         ),

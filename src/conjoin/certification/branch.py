@@ -1,0 +1,138 @@
+"""Branch and bound: certificates and counterexamples where one relaxation does not decide.
+
+An argument of ReLU is >= 0 or <= 0: the set falls into two parts, on each of which this ReLU is
+linear. On a part, ρ·z is bounded as by alpha-CROWN, with one multiplier β >= 0 more for each
+condition s h >= 0,
+
+    min ρ·z  >=  min (ρ·z - β s h)      where s h >= 0,
+
+and slopes and multipliers ascend together. Parts whose bound exceeds the goal are done, the worst
+of the others are divided further, many at a time. Where nothing is left to divide the bound is the
+dual of a convex problem, so that the search is complete but for ties; it is *not* bound to end in
+the time given: then the bound is what is proved so far. Points where the relaxations are least are
+tried on the network.
+
+Reference: wang2021 (the multipliers); bunel2020 (what to divide).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from conjoin.certification.box import Boxes
+from conjoin.certification.crown import Bounded, bounded, void
+from conjoin.certification.head import Asked
+from conjoin.certification.known import linear_rows
+from conjoin.certification.relaxing import Relaxing
+from conjoin.certification.tree import Tree
+from conjoin.certification.trial import Search, Trial
+from conjoin.core.protocols import Attack, Batch, Certifier, Model
+from conjoin.core.quantity import Quantity
+from conjoin.core.result import Bounds, Claim
+from conjoin.core.threat import Threat
+from conjoin.errors import PlanError
+
+
+@dataclass(frozen=True, slots=True)
+class BranchAndBound:
+    """Divide the set at the kinks of a rectifier network until it is certified or refuted.
+
+    Attributes:
+        seconds: Time for each example, looked at between rounds; may be infinite.
+        splits: Parts that are made of each example at most.
+        iterations: Steps of the ascent on each part.
+        attack: Searches for a counterexample first; ``None`` for the relaxations' own points alone.
+        claim: What the bounds must be true of; ``None`` for the deployed network where that gives
+            bounds, else real arithmetic.
+
+    Raises:
+        PlanError: If there is no time, or a number is negative.
+    """
+
+    reference: ClassVar[str] = "wang2021"
+    title: ClassVar[str] = "branch and bound (beta-CROWN)"
+    meaning: ClassVar[str] = "the set divided at ReLUs until every part is proved or an input wins"
+    seconds: float = 10.0
+    splits: int = 20_000
+    iterations: int = 10
+    attack: Attack | None = None
+    claim: Claim | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0 or self.splits < 0 or self.iterations < 1:
+            raise PlanError(
+                "expected seconds > 0, splits >= 0 and iterations >= 1; got "
+                f"{self.seconds!r}, {self.splits!r} and {self.iterations!r}"
+            )
+
+    def prepare(self, model: Model, example: Batch, /) -> Certifier:
+        """Read the operators off the model, once.
+
+        Raises:
+            CapabilityError: If a layer is not known.
+        """
+        return PreparedBranching(Bounded.of(model, example, self), self)
+
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return bounds over S(x), and inputs that win where some were found; prepares first."""
+        return self.prepare(model, batch)(model, batch, threat, quantity)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedBranching:
+    """Branch and bound on one model, whose operators are known.
+
+    Attributes:
+        network: The operators.
+        method: What it prepares.
+    """
+
+    reference: ClassVar[str] = "wang2021"
+    network: Bounded
+    method: BranchAndBound
+
+    def __repr__(self) -> str:
+        """Show it as the method it prepares."""
+        return repr(self.method)
+
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return lower bounds of the quantity over S(x), and what points in it have.
+
+        Raises:
+            CapabilityError: If the quantity, the threat or an operator is not known to it.
+            ModelError: If it was prepared for another model.
+        """
+        ask = linear_rows(quantity, self)
+        trial = Trial(model, batch, threat, quantity)
+        if self.method.attack is not None:
+            trial.attempt(self.method.attack)
+
+        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
+            asked = Asked.of(ask.rows(batch.aim[some], outputs.shape[1]))
+            return self._example(domain, outputs, asked, trial.about(some.start, ask.goal))
+
+        found = bounded(self.network, model, batch, threat, self.method.claim, bound, examples=1)
+        lower = torch.minimum(found.lower, trial.value)  # of what is refuted, the value seen
+        return Bounds(lower, found.claim, upper=trial.value, witness=trial.inputs)
+
+    def _example(self, domain: Boxes, outputs: Tensor, asked: Asked, trial: Search) -> Tensor:
+        """Search one example."""
+        known = self.network.relaxed(domain, outputs)
+        direct, lost = self.network.start(known, domain, asked)
+        relaxing = Relaxing(self.network.steps, domain)
+        tree = Tree(relaxing, known, asked.rows[0], direct[0].clone(), lost[0])
+        tree.root(2 * self.method.iterations)
+        deadline = time.perf_counter() + self.method.seconds
+        while tree.undecided(trial.goal) and tree.made < self.method.splits:
+            if trial.won or time.perf_counter() > deadline:
+                break
+            trial.look(tree.round(trial.goal, self.method.iterations))
+        return void(known, tree.lower[None]).amin(1)
+
+
+__all__ = ["BranchAndBound", "PreparedBranching"]

@@ -1,0 +1,278 @@
+"""Local Lipschitz bounds: how much the quantity can fall over a set, by bounds of its gradient there.
+
+    Q(z)  >=  Q(x) + min over z in S, J in [L, U] of J·(z - x)
+
+L and U bound every element of the gradient of a row of the quantity over the whole set: intervals
+of slopes, carried back through the network (of ReLU: 0, 1, or [0, 1] where its argument can have
+both signs). What ties z to x is used as it is: each element moves up with slope L or down with
+slope U, within ball and box. It is *not* the gradient at x, which bounds nothing.
+
+Reference: weng2018, section 3.3 (FastLip); zhang2019recurjac.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from conjoin.certification.backward import Relaxed, each
+from conjoin.certification.box import Box, Boxes
+from conjoin.certification.concretise import Region
+from conjoin.certification.crown import Bounded, bounded, void
+from conjoin.certification.head import Asked
+from conjoin.certification.known import at_point, linear_rows
+from conjoin.certification.lines import slope_range
+from conjoin.certification.relaxing import apart
+from conjoin.certification.rounding import TINY, UNIT, gamma
+from conjoin.core.operator import (
+    Add,
+    Affine,
+    Concat,
+    Elementwise,
+    Fixed,
+    Given,
+    Linear,
+    Reshape,
+    SortPairs,
+    Step,
+)
+from conjoin.core.protocols import Batch, Certifier, Model, carried
+from conjoin.core.quantity import PiecewiseLinear, Quantity
+from conjoin.core.result import Bounds, Claim
+from conjoin.core.threat import Threat
+from conjoin.errors import CapabilityError
+from conjoin.models.activations import relu
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLipschitz:
+    """Bound how far the quantity can fall by the gradients that it can have over the set.
+
+    Attributes:
+        tighten: Whether activations are bounded backwards, too (CROWN), and not by boxes alone.
+        claim: What the bounds must be true of; ``None`` for the deployed network where that gives
+            bounds, else real arithmetic.
+    """
+
+    reference: ClassVar[str] = "weng2018"
+    title: ClassVar[str] = "local Lipschitz bound"
+    meaning: ClassVar[str] = "the margin held against the gradients it can have nearby"
+    tighten: bool = False
+    claim: Claim | None = None
+
+    def prepare(self, model: Model, example: Batch, /) -> Certifier:
+        """Read the operators off the model, once.
+
+        Raises:
+            CapabilityError: If a layer is not known.
+        """
+        return PreparedLocal(Bounded.of(model, example, self), self)
+
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return bounds over S(x); prepares first."""
+        return self.prepare(model, batch)(model, batch, threat, quantity)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedLocal:
+    """Local Lipschitz bounds of one model, whose operators are known.
+
+    Attributes:
+        network: The operators.
+        method: What it prepares.
+    """
+
+    reference: ClassVar[str] = "weng2018"
+    network: Bounded
+    method: LocalLipschitz
+
+    def __repr__(self) -> str:
+        """Show it as the method it prepares."""
+        return repr(self.method)
+
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
+        """Return lower bounds of the quantity over S(x), in its units.
+
+        Raises:
+            CapabilityError: If the quantity, the threat or an operator is not known to it.
+            ModelError: If it was prepared for another model.
+        """
+        ask = linear_rows(quantity, self)
+
+        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
+            return self._rows(domain, batch.rows(some), outputs, ask).amin(1)
+
+        return bounded(self.network, model, batch, threat, self.method.claim, bound)
+
+    def _rows(self, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear) -> Tensor:
+        """Bound each row: its value at x in real arithmetic, less what the gradients allow."""
+        steps, last = self.network.steps, len(self.network.steps) - 1
+        asked = Asked.of(ask.rows(some.aim, outputs.shape[1]))
+        known = self.network.relaxed(domain, outputs, tighten=self.method.tighten)
+        base, inside = self._base(known.region, some.x)
+        point = carried(Boxes(at_point(base), None), steps, (last,))[last]
+        middle, half = (point.low + point.high) / 2, (point.high - point.low) / 2
+        room = half * (1 + 8 * UNIT) + gamma(asked.terms + 16) * point.magnitude + TINY
+        value = asked.lower(middle, room)
+        falls = Gradients(known, inside)(last, asked.rows, base)
+        lost = self.network.start(known, domain, asked)[1]
+        found = value + falls - lost
+        found = found - 8 * UNIT * (value.abs() + falls.abs())
+        return void(known, found.nan_to_num(nan=-math.inf, neginf=-math.inf))
+
+    def _base(self, region: Region, x: Tensor) -> tuple[Tensor, bool]:
+        """Return the points that are moved from, and whether they are the centres of the balls."""
+        base = region.centre.clamp(min=region.low).minimum(region.high)
+        return base.reshape(x.shape), bool((base == region.centre).all())
+
+
+Range = tuple[Tensor, Tensor]
+
+
+@dataclass(slots=True, eq=False)
+class Gradients:
+    """Bounds of gradients over a set, carried back as intervals ``(low, high)``.
+
+    Attributes:
+        known: Of the activations.
+        centred: Whether points are moved from the centres of the balls; else boxes alone hold them.
+    """
+
+    known: Relaxed
+    centred: bool = True
+    lost: Tensor | float = 0.0
+
+    def __call__(self, place: int, rows: Tensor, x: Tensor) -> Tensor:
+        """Bound min J·(z - x) over the set and all gradients of the rows, ``(batch, k)``."""
+        steps, self.lost = self.known.steps, 0.0
+        pending: dict[int, Range] = {place: (rows, rows)}
+        found = rows.new_zeros(rows.shape[:2])
+        for at in range(place, -1, -1):
+            value = pending.pop(at, None)
+            if value is None:
+                continue
+            step = steps[at]
+            self.pay(at, value)
+            if isinstance(step.op, Given):
+                found = self.fall(value, x)
+                continue
+            for source, part in self.through(at, step, value):
+                pending[source] = _sum(pending.get(source), part)
+        return found - self.lost * (1 + 1e-9)
+
+    def pay(self, at: int, value: Range) -> None:
+        """Add what the rounding of the deployed step can do: Σ max |Λ| room."""
+        room = self.known.rooms.get(at)
+        if room is not None:
+            most = torch.maximum(value[0].abs(), value[1].abs()).flatten(2)
+            each = torch.where(most == 0, 0.0, most * room.flatten(1)[:, None])
+            self.lost = self.lost + each.sum(2)
+
+    def fall(self, value: Range, x: Tensor) -> Tensor:
+        """Move each element up with its least slope, or down with its largest."""
+        region, flat = self.known.region, x.flatten(1)[:, None]
+        up = (region.high - flat).clamp(min=0) * (1 + 4 * UNIT) + TINY
+        down = (region.low - flat).clamp(max=0) * (1 + 4 * UNIT) - TINY
+        zero = torch.zeros_like(up)
+        both = Region(
+            torch.cat([zero, down], 2),
+            torch.cat([up, zero], 2),
+            torch.cat([zero, zero], 2),
+            region.radius if self.centred else None,
+            region.order,
+        )
+        low, high = (v.flatten(2) for v in value)
+        return both.least(torch.cat([low.clamp(max=0), high.clamp(min=0)], 2))
+
+    def through(self, at: int, step: Step, value: Range) -> list[tuple[int, Range]]:
+        """Return what each source gets.
+
+        Raises:
+            CapabilityError: If the gradients of an operator are not known.
+        """
+        op, sources = step.op, step.sources
+        low, high = value
+        if isinstance(op, Fixed):
+            return []
+        if isinstance(op, Add):
+            signed = (value if sign > 0 else (-high, -low) for sign in op.signs)
+            return list(zip(sources, signed, strict=True))
+        if isinstance(op, Concat):
+            sizes = [self.known.steps[s].shape[op.axis - 1] for s in sources]
+            parts = (v.split(sizes, op.axis + 1) for v in value)
+            return list(zip(sources, zip(*parts, strict=True), strict=True))
+        return [(sources[0], self.back(step, value))]
+
+    def back(self, step: Step, value: Range) -> Range:
+        """Return what the one source of a step gets.
+
+        Raises:
+            CapabilityError: If the gradients of an operator are not known.
+        """
+        op, box = step.op, self.known.boxes[step.sources[0]]
+        if isinstance(op, Affine):
+            return _linear(op.map, *value)
+        if isinstance(op, Reshape):
+            return each(op.transposed, value[0]), each(op.transposed, value[1])
+        if isinstance(op, Elementwise):
+            return _times(value, slope_range(op, box.low, box.high))
+        if isinstance(op, SortPairs):
+            return _sorted(op, box, value)
+        raise CapabilityError(
+            f"no bound of its gradients over a set is known for {step.name} ({op}); Interval and Crown "
+            "apply to it"
+        )
+
+
+def _wider(low: Tensor, high: Tensor, share: float) -> Range:
+    room = share * torch.maximum(low.abs(), high.abs()) + TINY
+    return low - room, high + room
+
+
+def _sum(known: Range | None, value: Range) -> Range:
+    if known is None:
+        return value
+    return _wider(known[0] + value[0], known[1] + value[1], 4 * UNIT)
+
+
+def _linear(map: Linear, low: Tensor, high: Tensor) -> Range:
+    """Aᵀ of an interval: Aᵀ centre ± ``|A|ᵀ`` radius."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    unit = gamma(low[0, 0].numel() + map.terms + 32)
+    room = half * (1 + 4 * UNIT) + 4 * unit * (half + middle.abs())
+    centre = each(map.transposed, middle)
+    spread = each(map.absolute().transposed, room) * (1 + unit) + (low[0, 0].numel() + 16) * TINY
+    return centre - spread, centre + spread
+
+
+def _times(value: Range, slopes: Range) -> Range:
+    """Multiply intervals, element by element."""
+    least, most = (s[:, None] for s in slopes)
+    ends = [v * s for v in value for s in (least, most)]
+    # 0 · inf is 0: nobody asks for a slope without bound.
+    ends = [torch.where(e.isnan(), 0.0, e) for e in ends]
+    low = torch.minimum(torch.minimum(ends[0], ends[1]), torch.minimum(ends[2], ends[3]))
+    high = torch.maximum(torch.maximum(ends[0], ends[1]), torch.maximum(ends[2], ends[3]))
+    return _wider(low, high, 4 * UNIT)
+
+
+def _sorted(op: SortPairs, box: Box, value: Range) -> Range:
+    """min(a, b) = a - relu(a - b), max(a, b) = b + relu(a - b): s the slope of the latter."""
+    low, high, _ = apart(op, box)
+    slopes = slope_range(relu(), low, high)
+    halves = [v.chunk(2, dim=op.axis + 1) for v in value]
+    least, most = ((halves[0][k], halves[1][k]) for k in (0, 1))
+    rest = 1 - slopes[1], 1 - slopes[0]
+    a = _sum(_times(least, rest), _times(most, slopes))  # ∂/∂a = (1 - s) Λ_min + s Λ_max
+    b = _sum(_times(least, slopes), _times(most, rest))
+    return (
+        torch.cat([a[0], b[0]], dim=op.axis + 1),
+        torch.cat([a[1], b[1]], dim=op.axis + 1),
+    )
+
+
+__all__ = ["Gradients", "LocalLipschitz", "PreparedLocal"]
