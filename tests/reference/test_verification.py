@@ -16,7 +16,7 @@ import scipy.optimize
 import torch
 from onnxfiles import answers, model, node, saved
 
-from conjoin.audit.verification import Deadline, decide
+from conjoin.audit.verification import Deadline, decide, halving
 from conjoin.audit.verification.conditions import Behind, Chosen, Violation, above, box
 from conjoin.audit.verification.witness import Deployed
 from conjoin.cli.verdict import told
@@ -123,7 +123,8 @@ def test_a_point_of_a_thin_box_is_written_as_the_box_says_it(tmp_path: Path) -> 
     assert found is not None and found.inputs == (0.1, 0.3)
 
 
-def test_the_time_is_kept(tmp_path: Path) -> None:
+def test_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halving, "METHODS", halving.METHODS[:1])
     held = network(3, inputs=8, hidden=64)
     text = spec(["-9"] * 8, ["9"] * 8, f"(assert (<= Y_0 {between(held, 8)}))")
     now = [0.0]

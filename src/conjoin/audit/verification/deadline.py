@@ -20,6 +20,11 @@ class Deadline:
     clock: Callable[[], float] = time.monotonic
 
     @property
+    def left(self) -> float:
+        """Seconds until then; at least a little, so that it can be given to a method."""
+        return max(self.at - self.clock(), 1e-3)
+
+    @property
     def over(self) -> bool:
         """Whether it is past."""
         return self.clock() >= self.at

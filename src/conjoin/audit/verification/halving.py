@@ -16,7 +16,7 @@ from torch import Tensor
 
 from conjoin.audit.verification.conditions import Chosen, Violation, boxed
 from conjoin.audit.verification.deadline import Deadline
-from conjoin.certification import Interval, Lipschitz
+from conjoin.certification import BranchAndBound, Crown, Interval
 from conjoin.core.protocols import Batch, Certifier
 from conjoin.core.random import Streams
 from conjoin.core.result import Claim
@@ -26,7 +26,8 @@ from conjoin.models.torch import TorchModel
 LARGEST = 512  # boxes in a batch
 SLOW = 0.5  # seconds for a batch; a quicker one is doubled
 MOST = 2**20  # boxes that wait
-METHODS: tuple[Certifier, ...] = (Interval(Claim.SOUND_REAL), Lipschitz(Claim.SOUND_REAL))
+METHODS: tuple[Interval | Crown, ...] = (Interval(Claim.SOUND_REAL), Crown(Claim.SOUND_REAL))
+FEW = 12  # inputs; of more, the kinks of the network are divided before the box is
 
 
 class Halving:
@@ -54,7 +55,7 @@ class Halving:
         batch, known, refused = self._batch(x, self._aim(x)), [], []
         for method in METHODS:
             try:
-                known.append(method.prepare(self.model, batch))  # type: ignore[attr-defined] # they do
+                known.append(method.prepare(self.model, batch))
             except CapabilityError as error:
                 refused.append(str(error))
         if not known:
@@ -64,6 +65,8 @@ class Halving:
     def __iter__(self) -> Iterator[Tensor]:
         """Search until every box is closed, the time is over, or too many wait."""
         size = 1
+        if self.low[0].numel() > FEW:
+            yield from self._divided()
         while len(self.low):
             if self.deadline.over:
                 self.reason = f"the time is over, with {len(self.low)} boxes open"
@@ -87,6 +90,24 @@ class Halving:
             if time.monotonic() - began < SLOW:
                 size = min(2 * size, LARGEST)
         self.proved, self.reason = True, "every box is excluded by a bound"
+
+    def _divided(self) -> Iterator[Tensor]:
+        """Bound the whole box, then by branch and bound over the kinks; yield what wins there."""
+        centre = _middle(self.low, self.high)
+        aim, threat = self._looked(centre)[2], boxed(self.low, self.high)
+        lower = self._bounds(centre, aim, self.low, self.high)
+        if not bool(lower > 0) and not self.deadline.over:
+            method = BranchAndBound(self.deadline.left, splits=MOST, claim=Claim.SOUND_REAL)
+            try:
+                found = method(self.model, self._batch(centre, aim), threat, Chosen())
+            except CapabilityError:  # a layer that is not piecewise linear
+                return
+            lower = torch.maximum(lower, found.lower.double())
+            if found.witness is not None and found.upper is not None and bool(found.upper <= 0):
+                yield found.witness
+        self.bound = lower
+        if bool(lower > 0):
+            self.low, self.high, self.bound = self.low[:0], self.high[:0], self.bound[:0]
 
     def _looked(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the value at the centres, its gradient, and the conditions to bound."""
