@@ -370,9 +370,34 @@ def certify(
     out: Out = None,
     plan: PlanFile = None,
     batch_size: BatchSize = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a certificate file (.json; .npz and .safetensors beside it) of one model, in "
+            "l2, that conjoin verify checks."
+        ),
+    ] = None,
 ) -> None:
     """Certify models: certified accuracy, a lower bound. Writes the bounds."""
-    _act("certify", out, batch_size, plan, model, data, threat, limit, seed)
+    act = None
+    if certificate is not None:
+        from conjoin.cli.proof import Certifying
+
+        act = Certifying(certificate)
+    _act("certify", out, batch_size, plan, model, data, threat, limit, seed, act=act)
+
+
+@app.command(epilog="Example:  conjoin verify cert.json --weights cert.safetensors")
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="The .json of a certificate file.")],
+    weights: Annotated[
+        Path, typer.Option(help="The weights that it is about: .safetensors or .npz.")
+    ],
+) -> None:
+    """Check a certificate file again, from the weights; exit code 3 if it does not hold."""
+    from conjoin.cli.proof import verify as check
+
+    _say(f"accepted: {check(certificate, weights)}")
 
 
 @app.command(
