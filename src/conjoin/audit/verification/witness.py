@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from conjoin.data.vnnlib import Case
 from conjoin.errors import DataError, ModelError
+from conjoin.models.onnx.runtime import session
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +51,9 @@ class Deployed:
 
     def __init__(self, path: Path, output: str) -> None:
         try:
-            runtime: Any = import_module("onnxruntime")
-        except ImportError as error:
-            raise ModelError(
-                "counterexamples are checked in onnxruntime; install it: pip install 'conjoin[onnx]'"
-            ) from error
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        try:
-            self._session = runtime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # of its own kinds
-            raise ModelError(f"{path}: onnxruntime cannot run it: {error}") from error
+            self._session = session(path.read_bytes())
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
         initial = {one.name for one in self._session.get_overridable_initializers()}
         (given,) = (one for one in self._session.get_inputs() if one.name not in initial)
         self._name, self._output = given.name, output

@@ -90,7 +90,8 @@ class Network(nn.Module):
         known: dict[str, Value] = {graph.input: first} | {
             name: Value(tuple(one.shape), fixed=one) for name, one in graph.constants.items()
         }
-        steps = [step for said in graph.nodes if (step := self._add(said, known, graph))]
+        nodes = _asked(graph)
+        steps = [step for said in nodes if (step := self._add(said, known, graph))]
         if graph.output not in known:
             raise DataError(f"nothing makes its output {graph.output!r}")
         if known[graph.output].fixed is not None:
@@ -211,6 +212,16 @@ def load(path: Path | str) -> Network:
         raise CapabilityError(f"{path}: {error}") from error
     except (DataError, *BROKEN) as error:
         raise DataError(f"{path} is a broken ONNX file: {error}; export it again") from error
+
+
+def _asked(graph: read.Graph) -> list[read.Said]:
+    """Return the nodes that the output depends on, in the file's order."""
+    wanted, asked = {graph.output}, []
+    for said in reversed(graph.nodes):
+        if wanted.intersection(said.outputs):
+            wanted.update(said.inputs)
+            asked.append(said)
+    return asked[::-1]
 
 
 def _known(name: str, known: Mapping[str, Value], said: read.Said) -> Value:
