@@ -1,10 +1,11 @@
 """From the words of a plan to models and data.
 
 A model is the name of a shipped one or of one for ImageNet (extra ``imagenet``), the path of a model
-card (JSON beside safetensors), of a ``.pt2`` (``torch.export``) or of a folder of the Hugging Face
-layout, or ``module:callable?argument=value`` returning a ``torch.nn.Module`` or what
-:func:`conjoin.wrap` makes of one. Data is a shipped set, a path, a table ``file.csv?label=paid
-back&immutable=age``, or such a call returning a :class:`Dataset` or (inputs, labels).
+card (JSON beside safetensors), of a ``.pt2`` (``torch.export``), of an ``.onnx`` (extra ``onnx``) or of
+a folder of the Hugging Face layout, or ``module:callable?argument=value`` returning a
+``torch.nn.Module`` or what :func:`conjoin.wrap` makes of one. Data is a shipped set, a path,
+a table ``file.csv?label=paid back&immutable=age``, or such a call returning a :class:`Dataset` or
+(inputs, labels).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from conjoin.data.stored import stored, where_large
 from conjoin.data.tables import header
 from conjoin.errors import DataError, ModelError
 from conjoin.models import card as cards
-from conjoin.models import exported, hub, imagenet, zoo
+from conjoin.models import exported, hub, imagenet, onnx, zoo
 from conjoin.models.torch import TorchModel
 from conjoin.models.wrap import wrap
 from conjoin.names import FROM_PYTHON, GERMAN_CREDIT, IMAGENET_MODELS, SHIPPED_DATA
@@ -77,11 +78,11 @@ def load_subject(text: str) -> Subject:
         raise ModelError(
             f"no model {text!r}; expected a shipped one ({', '.join(zoo.NAMES)}), "
             f"{', '.join(IMAGENET_MODELS)} (extra imagenet), a model card "
-            "(.json beside its .safetensors), a .pt2 of torch.export, a folder of Hugging Face, or "
-            "module:callable"
+            "(.json beside its .safetensors), a .pt2 of torch.export, an .onnx, a folder of Hugging "
+            "Face, or module:callable"
         )
-    if path.suffix == ".pt2":
-        return Subject(_name(path.stem), TorchModel(exported.load(path)), f"exported, from {path}")
+    if path.suffix in {".pt2", ".onnx"}:
+        return _graph(path)
     if path.is_dir():
         found = hub.load(path)
         name = _name(path.resolve().name)
@@ -92,6 +93,17 @@ def load_subject(text: str) -> Subject:
         f"({path.with_suffix('.json').name}) or module:callable that builds the network and loads "
         "them (docs: own-model)"
     )
+
+
+def _graph(path: Path) -> Subject:
+    """Read a file that holds a network as a graph."""
+    if path.suffix == ".pt2":
+        return Subject(_name(path.stem), TorchModel(exported.load(path)), f"exported, from {path}")
+    network, left = onnx.load(path).logits()
+    said = f"its last layer, {left}, is left out: the logits before it have the same order"
+    notes = (said,) if left else ()
+    summary = f"read from {path}"
+    return Subject(_name(path.stem), TorchModel(network), summary, notes, network.shape)
 
 
 def _called(text: str) -> Subject:

@@ -176,6 +176,16 @@ class PreparedLipschitz:
         lower = torch.cat(lowers).masked_fill(~(start + reach < longest), -math.inf)
         return lower, torch.minimum(torch.cat(radii), (longest - start).clamp(min=0) * (1 - 1e-9))
 
+    def between(self) -> Tensor:
+        """Return what bounds z_i - z_j for each pair of classes, ``(3, classes, classes)``.
+
+        How fast it falls with the radius; slope and base of its error in the length of the example.
+        """
+        count = len(self.constants.single)
+        unit = torch.eye(count, dtype=torch.float64, device=self.constants.single.device)
+        rows = (unit[:, None] - unit).flatten(0, 1)[None]
+        return self.lines(Asked.of(rows)).reshape(3, count, count)
+
     def lines(self, asked: Asked) -> Tensor:
         """Return what follows from rows and the network alone, ``(3, aims, k)``.
 

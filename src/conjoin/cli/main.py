@@ -44,8 +44,8 @@ Models = Annotated[
         "--model",
         "-m",
         help="A shipped model, efficientnet_lite0 (extra imagenet), a model card (.json), a .pt2 "
-        "(torch.export), a folder of Hugging Face (safetensors), or 'module:callable?argument=value'; "
-        "repeatable.",
+        "(torch.export), an .onnx, a folder of Hugging Face (safetensors), or "
+        "'module:callable?argument=value'; repeatable.",
         show_default="the four shipped models of images",
         autocompletion=shipped_models,
     ),
@@ -370,9 +370,34 @@ def certify(
     out: Out = None,
     plan: PlanFile = None,
     batch_size: BatchSize = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a certificate file (.json; .npz and .safetensors beside it) of one model, in "
+            "l2, that conjoin verify checks."
+        ),
+    ] = None,
 ) -> None:
     """Certify models: certified accuracy, a lower bound. Writes the bounds."""
-    _act("certify", out, batch_size, plan, model, data, threat, limit, seed)
+    act = None
+    if certificate is not None:
+        from conjoin.cli.proof import Certifying
+
+        act = Certifying(certificate)
+    _act("certify", out, batch_size, plan, model, data, threat, limit, seed, act=act)
+
+
+@app.command(epilog="Example:  conjoin verify cert.json --weights cert.safetensors")
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="The .json of a certificate file.")],
+    weights: Annotated[
+        Path, typer.Option(help="The weights that it is about: .safetensors or .npz.")
+    ],
+) -> None:
+    """Check a certificate file again, from the weights; exit code 3 if it does not hold."""
+    from conjoin.cli.proof import verify as check
+
+    _say(f"accepted: {check(certificate, weights)}")
 
 
 @app.command(
@@ -552,6 +577,27 @@ def train(
     table.add_row(*(f"{number:.4f}" for number in numbers), f"{found.cpu_minutes:.1f}")
     _console().print(table)
     _say(f"results: {folder}")
+
+
+@app.command(
+    epilog="""\
+Prints unsat (no input of the property violates it: proved), sat (a counterexample follows, in the
+format of the VNN competition, checked in onnxruntime) or unknown (also when the time is over), and why
+on the other stream. The exit code is 0 for each of them. Needs the extra onnx.
+Example:  conjoin vnnlib net.onnx prop_1.vnnlib.gz --timeout 116"""
+)
+def vnnlib(
+    network: Annotated[Path, typer.Argument(help="An .onnx.")],
+    spec: Annotated[Path, typer.Argument(help="A property: .vnnlib, or .vnnlib.gz.")],
+    timeout: Annotated[float, typer.Option(help="Seconds, from the start of the command.")] = 60.0,
+) -> None:
+    """Decide a VNN-LIB property of a network: unsat, sat or unknown on the first line."""
+    from conjoin.cli.verdict import told
+
+    with working(lambda: "nothing is written") as _:
+        lines, reason = told(network, spec, timeout)
+    _say("\n".join(lines))
+    sys.stderr.write(f"conjoin: {reason}\n")
 
 
 @app.command()

@@ -293,11 +293,14 @@ class MaxWindows:
         name: What it is.
         function: In any precision.
         overlap: The number of windows that an element is in at most.
+        pool: Kernel, stride, padding and dilation of windows over the last axes, one number for each
+            axis; ``None`` of other windows.
     """
 
     name: str
     function: Callable[[Tensor], Tensor] = field(repr=False)
     overlap: int
+    pool: tuple[Shape, Shape, Shape, Shape] | None = field(default=None, repr=False)
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Take the maxima."""

@@ -89,7 +89,12 @@ def _max_pool(c: Call) -> list[int | None]:
         for k, s, d in zip(kernel, stride, dilation, strict=True)
     )
     pool = (torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)[axes - 1]
-    op = MaxWindows("max_pool", lambda x: pool(x, kernel, stride, padding, dilation, ceil), overlap)
+    op = MaxWindows(
+        "max_pool",
+        lambda x: pool(x, kernel, stride, padding, dilation, ceil),
+        overlap,
+        None if ceil else (kernel, stride, padding, dilation),
+    )
     return [c.add(op, c.plain(), shape=c.shapes[0][1:])]
 
 
