@@ -26,6 +26,7 @@ from conjoin.core.hyperplane import onto_plane
 
 NEWTON = 100  # steps, at most
 LEAST, MOST = 1e-11, 1e3  # damping of Newton's steps, as a share of the squared lengths of the rows
+PRECISE = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 MET = 1e-9  # a row is met within this share of the distance
 SHORTER = (1 - 1e-12, 1 - 1e-10, 1 - 1e-8, 1 - 1e-6, 1 - 1e-4)  # what rounding may take
 
@@ -122,6 +123,7 @@ class Polyhedron:
 
         (value, d), damped = dual(lam), LEAST
         size = self.w.square().sum(1)
+        size = size.clamp(min=1e-12 * float(size.max()) + 1e-300)  # a row may be all zero
         for _ in range(NEWTON):
             slope = self.w @ d + self.r
             free = (lam > 0) | (slope > 0)
@@ -136,8 +138,8 @@ class Polyhedron:
             step, better = torch.zeros_like(lam), False
             while not better and damped < MOST:
                 bent = curve + torch.diag(damped * size[free])
-                step[free] = torch.linalg.solve(bent, slope[free])
-                trial = (lam + step).clamp(min=0)
+                step[free] = torch.linalg.solve_ex(bent, slope[free])[0]
+                trial = (lam + step.nan_to_num(0, 0, 0)).clamp(min=0)
                 gain, at = dual(trial)
                 better = gain > value
                 damped = max(LEAST, damped / 100) if better else damped * 10
@@ -149,7 +151,8 @@ class Polyhedron:
     def _program(self) -> tuple[Tensor, Tensor]:
         """Minimise t over W d <= -r and |d| <= t; where no d is feasible, the largest violation."""
         rows, n = self.w.shape
-        scale = self.w.abs().sum(1, keepdim=True).clamp(min=1e-300)
+        least = (1e-6 * self.r.abs()[:, None]).clamp(min=1e-300)  # a row may be all zero
+        scale = torch.maximum(self.w.abs().sum(1, keepdim=True), least)
         matrix, right = self.w / scale, -self.r / scale[:, 0]
         sides = torch.stack([self.low, self.high], 1).tolist()
         eye, one = sparse.identity(n, format="csr"), sparse.csr_matrix(-torch.ones(n, 1).numpy())
@@ -157,7 +160,7 @@ class Polyhedron:
         upper = sparse.vstack([first, sparse.hstack([eye, one]), sparse.hstack([-eye, one])])
         whole = torch.cat([right, right.new_zeros(2 * n)]).numpy()
         cost = [0.0] * n + [1.0]
-        found = linprog(cost, upper, whole, bounds=[*sides, (0, None)], method="highs")
+        found = linprog(cost, upper, whole, bounds=[*sides, (0, None)], method="highs", options=PRECISE)
         if found.x is None:
             loose = torch.nn.functional.pad(matrix, (0, 1), value=-1.0).numpy()
             found = linprog(
