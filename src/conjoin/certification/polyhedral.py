@@ -43,6 +43,7 @@ ENOUGH = 1e-7  # share of the scale of a row below which it counts as met
 FEW = 512  # neurons of an inner layer that are bounded anew in every cell
 CLEARINGS = 6  # halvings of the radius, where the relaxation of the whole ball proves nothing
 NOTHING = 1e-12  # share of all gaps below which one is rounding
+INSIDE = (1e-9, 1e-7, 1e-5)  # shares of the limit by which it is put inside half-spaces
 BEYOND = (
     0.0,
     1e-9,
@@ -258,13 +259,12 @@ class Search:
                 break
         if cell.split is None:
             self._beyond(cell.d)
+            self._inside(cell)
         heapq.heappush(self.heap, (cell.key, -len(cell.sides), self.cells, cell))
 
     def _solve(self, cell: Cell) -> bool:
         """Find the nearest point of the rows, and what it proves; tell whether that leaves hope."""
-        low, high = self.problem.sides
-        open_ = bool(low.isinf().all() and high.isinf().all())
-        rows = Polyhedron(cell.w, cell.r, low, high, self.problem.order, open_)
+        rows = self._polyhedron(cell.w, cell.r)
         cell.lam, cell.d = rows.nearest(cell.lam, self.limit)
         cell.key = max(cell.key, rows.proved(cell.lam))
         if cell.key >= self._enough:
@@ -297,6 +297,18 @@ class Search:
         for more in BEYOND:
             z = torch.minimum(torch.maximum(d * (1 + more), low.flatten()), high.flatten())
             self._see(z, self._values(z)[-1])
+
+    def _inside(self, cell: Cell) -> None:
+        """Look a little inside all half-spaces: at an edge the way beyond a point may lead out."""
+        length = torch.linalg.vector_norm(cell.w, dim=1)
+        for push in INSIDE if len(cell.r) and cell.key < self.limit else ():
+            rows = self._polyhedron(cell.w, cell.r + push * self.limit * length)
+            self._beyond(rows.nearest(cell.lam, 2 * self.limit)[1])
+
+    def _polyhedron(self, w: Tensor, r: Tensor) -> Polyhedron:
+        low, high = self.problem.sides
+        open_ = bool(low.isinf().all() and high.isinf().all())
+        return Polyhedron(w, r, low, high, self.problem.order, open_)
 
     def _tighten(self, cell: Cell, values: list[Tensor]) -> tuple[bool, Mapping[int, Tensor]]:
         """Add the rows that the point violates; return whether there were any, and the gaps."""
