@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from conjoin.attacks.deepfool import DeepFool
-from conjoin.attacks.fab import FAB
 from conjoin.attacks.fmn import FMN
 from conjoin.core.ball import Ball
 from conjoin.core.boundary import crossing
@@ -34,7 +33,7 @@ from conjoin.drivers import Labelled, Network, attack, data_from, model_from, pr
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.typing import Flags, Inputs, Labels, PerExample
 
-SEARCHES: tuple[Attack, ...] = (FMN(), FAB(), DeepFool())
+SEARCHES: tuple[Attack, ...] = (FMN(), DeepFool(steps=20))  # FAB finds none nearer, in thrice the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class OntoBoundary:
     """Take the nearest point that several attacks find, and draw it onto the boundary.
 
     Attributes:
-        searches: Attacks; minimum-norm ones find the nearest. Without any, FMN, FAB and DeepFool.
+        searches: Attacks; minimum-norm ones find the nearest. Without any, FMN and DeepFool.
         rounds: Of projection onto the linearised boundary.
     """
 
