@@ -51,7 +51,7 @@ def published(network: nn.Module, data: Dataset) -> tuple[Tensor, Tensor]:
     """Return the peer's points and its attributions."""
     from captum.attr import IntegratedGradients
     from foolbox import PyTorchModel
-    from foolbox.attacks import L2CarliniWagnerAttack, L2PGD
+    from foolbox.attacks import L2PGD, L2CarliniWagnerAttack
 
     peer = PyTorchModel(network, bounds=(0, 1), device="cpu")
     best = torch.full((len(data),), torch.inf)
@@ -181,7 +181,9 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--only", action="append", help="plain, adversarial, efficientnet_lite0, exact")
+    parser.add_argument(
+        "--only", action="append", help="plain, adversarial, efficientnet_lite0, exact"
+    )
     parser.add_argument("--norm", choices=sorted(NORMS), default="l2", help="of the exact distance")
     parser.add_argument("--seconds", type=float, default=60.0, help="for one exact distance")
     parser.add_argument("--photographs", type=Path, help="folder with images.safetensors")

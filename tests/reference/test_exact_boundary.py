@@ -241,13 +241,17 @@ def test_a_heap_of_equal_keys_is_walked() -> None:
 
 def test_a_point_of_linf_is_the_nearest_in_linf() -> None:
     weight = torch.tensor([[1.0, 0.1], [0.0, 0.0]], dtype=DOUBLE)
-    found = exact_boundary(linear(weight), at(torch.tensor([[0.11, 0.0]], dtype=DOUBLE)), Linf(9.0, OPEN))
+    found = exact_boundary(
+        linear(weight), at(torch.tensor([[0.11, 0.0]], dtype=DOUBLE)), Linf(9.0, OPEN)
+    )
     assert float(found.distance[0]) == pytest.approx(0.1, rel=1e-4)  # the l2 point lies at 0.109
 
 
 def test_a_tie_is_no_witness_unless_the_model_flips() -> None:
     weight = torch.tensor([[1.0, 0.0], [1.0 - 1e-4, 0.0]], dtype=DOUBLE)
-    bias = torch.tensor([1e-5, 0.0], dtype=DOUBLE)  # nearly equal everywhere; the boundary is at -0.1
+    bias = torch.tensor(
+        [1e-5, 0.0], dtype=DOUBLE
+    )  # nearly equal everywhere; the boundary is at -0.1
     data = at(torch.tensor([[0.5, 0.5]], dtype=DOUBLE))
     inside = exact_boundary(linear(weight, bias), data, L2(0.5, OPEN))
     assert math.isinf(float(inside.distance[0])) and float(inside.lower[0]) >= 0.5

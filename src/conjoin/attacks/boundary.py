@@ -171,4 +171,43 @@ def nearest_boundary(
     )
 
 
-__all__ = ["NearestBoundary", "OntoBoundary", "nearest_boundary"]
+def nearest_boundaries(
+    model: Network,
+    data: Labelled,
+    threat: Threat,
+    count: int,
+    *,
+    seed: int,
+    method: OntoBoundary = OntoBoundary(),
+    run: Run = Run(),  # noqa: B008 - frozen
+) -> tuple[NearestBoundary, ...]:
+    """Find the nearest boundaries of several classes, the nearest first: one search for each class.
+
+    The k-th result holds, of every example, the k-th nearest class of those that were found; classes
+    differ between the results.
+
+    Raises:
+        PlanError: If ``count`` is not between 1 and the number of other classes.
+    """
+    model, data = model_from(model), data_from(data)
+    answers = predict(model, data, run=run)
+    if not 1 <= count < answers.shape[1]:
+        raise PlanError(f"expected 1 to {answers.shape[1] - 1} boundaries; got {count}")
+    found = [
+        nearest_boundary(model, data, threat, seed=seed, method=method, against=label, run=run)
+        for label in range(answers.shape[1])
+    ]
+    order = torch.stack([one.distance for one in found]).argsort(dim=0, stable=True)
+    rows = torch.arange(len(data), device=order.device)
+
+    def picked(name: str, place: int) -> Tensor:
+        return torch.stack([getattr(one, name) for one in found])[order[place], rows]
+
+    names = ("inputs", "distance", "competitor", "residual", "found")
+    return tuple(
+        NearestBoundary(found[0].provenance, *(picked(name, place) for name in names))
+        for place in range(count)
+    )
+
+
+__all__ = ["NearestBoundary", "OntoBoundary", "nearest_boundaries", "nearest_boundary"]

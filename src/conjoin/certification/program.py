@@ -160,7 +160,9 @@ class Polyhedron:
         upper = sparse.vstack([first, sparse.hstack([eye, one]), sparse.hstack([-eye, one])])
         whole = torch.cat([right, right.new_zeros(2 * n)]).numpy()
         cost = [0.0] * n + [1.0]
-        found = linprog(cost, upper, whole, bounds=[*sides, (0, None)], method="highs", options=PRECISE)
+        found = linprog(
+            cost, upper, whole, bounds=[*sides, (0, None)], method="highs", options=PRECISE
+        )
         if found.x is None:
             loose = torch.nn.functional.pad(matrix, (0, 1), value=-1.0).numpy()
             found = linprog(

@@ -92,9 +92,7 @@ def usefulness(
         asked = replace(data, y=torch.full_like(data.y, unit), classes=())
         found = attack(inner, asked, method, threat, seed=seed, quantity=logit, run=run)
         lows.append(found.value.double())
-        raised = attack(
-            inner, asked, method, threat, seed=seed, quantity=Asked(_raised), run=run
-        )
+        raised = attack(inner, asked, method, threat, seed=seed, quantity=Asked(_raised), run=run)
         highs.append(-raised.value.double())
     mean, spread = units.mean(0), units.std(0, correction=0)
     spread = torch.where(spread > 0, spread, 1)
