@@ -29,7 +29,6 @@ from conjoin.core.slice import Cut
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network, data_from, model_from, predict
 from conjoin.models.inner import FEATURES, activations, feature_distance
-from conjoin.typing import Labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,17 +49,6 @@ class FeatureSet:
         return float(self.attacked.success.double().mean())
 
 
-def next_class(labels: Labels, classes: int, data: Dataset, seed: int) -> Labels:
-    """Return t = y + 1, the first class after the last."""
-    return (labels + 1) % classes
-
-
-def any_class(labels: Labels, classes: int, data: Dataset, seed: int) -> Labels:
-    """Draw t uniformly, the class itself included."""
-    draw = Streams.of(seed, data.positions).fold("target").uniform(1, dtype=torch.float64)
-    return (draw[:, 0] * classes).long().clamp(max=classes - 1)
-
-
 def d_det(
     model: Network,
     data: Labelled,
@@ -71,7 +59,9 @@ def d_det(
     run: Run = Run(),  # noqa: B008 - frozen
 ) -> FeatureSet:
     """Make every input answered as the next class, and label it so."""
-    return _towards(model, data, threat, method, seed, run, next_class, "d_det")
+    clean = data_from(data)
+    aimed = clean.labelled((clean.y + 1) % _classes(model, clean, run))
+    return _towards(model, aimed, threat, method, seed, run)
 
 
 def d_rand(
@@ -84,26 +74,24 @@ def d_rand(
     run: Run = Run(),  # noqa: B008 - frozen
 ) -> FeatureSet:
     """Make every input answered as a class that is drawn, and label it so."""
-    return _towards(model, data, threat, method, seed, run, any_class, "d_rand")
+    clean = data_from(data)
+    classes = _classes(model, clean, run)
+    draw = Streams.of(seed, clean.positions).fold("target").uniform(1, dtype=torch.float64)
+    drawn = (draw[:, 0] * classes).long().clamp(max=classes - 1)  # the class itself included
+    return _towards(model, clean.labelled(drawn.to(clean.y)), threat, method, seed, run)
+
+
+def _classes(model: Network, data: Dataset, run: Run) -> int:
+    return predict(model_from(model), data.select([0]), run=run).shape[1]
 
 
 def _towards(
-    model: Network,
-    data: Labelled,
-    threat: Threat,
-    method: Attack,
-    seed: int,
-    run: Run,
-    target: object,
-    name: str,
+    model: Network, aimed: Dataset, threat: Threat, method: Attack, seed: int, run: Run
 ) -> FeatureSet:
-    held, clean = model_from(model), data_from(data)
-    assert callable(target)  # noqa: S101 - one of the two above
-    one = clean.select([0])
-    classes = predict(held, one, run=run).shape[1]
-    aimed = clean.labelled(target(clean.y, classes, clean, seed))
+    """Make every input answered as its label."""
+    held = model_from(model)
     found = attack(held, aimed, method, threat, seed=seed, quantity=Avoid(), run=run)
-    return FeatureSet(replace(aimed, x=found.inputs, name=f"{clean.name}, {name}"), found)
+    return FeatureSet(replace(aimed, x=found.inputs, name=f"{aimed.name}, relabelled"), found)
 
 
 def feature_set(

@@ -3,8 +3,8 @@
     z ∈ S(x0) with  mean over shifts of  Q(f(shift(z))) - λ TV(z)  as large as possible
 
 The quantity is a logit, or a unit of :func:`conjoin.models.inner.activations`; any attack searches.
-Ascent on pixels finds what no person sees; shifting by a few pixels (jitter: a fixed set of shifts here,
-whose outputs are averaged) and a penalty on the roughness (total variation) leave what survives both.
+Ascent on pixels finds what no person sees; shifting by a few pixels (jitter: a fixed set of shifts
+here, whose outputs are averaged) and a penalty on the roughness (total variation) leave what survives.
 With ``spectrum`` the attack moves Fourier coefficients, each scaled by one over its frequency, in place
 of pixels. What is drawn depends on these choices: it is *not* evidence by itself that a model uses what
 one sees in it, and says most side by side with another model's under the same choices.
@@ -33,7 +33,7 @@ from conjoin.typing import Inputs
 
 Shift = tuple[int, int]
 JITTER: tuple[Shift, ...] = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
-GREY = 0.5
+INSIDE = 0.01  # black and white have no log odds
 
 
 def _lowered(outputs: Tensor, aim: Tensor) -> Tensor:
@@ -71,7 +71,8 @@ class Smooth:
             raise DataError(f"a picture is drawn of images; inputs have shape {tuple(x.shape[1:])}")
         outs = [self.model(batch.at(x.roll(shift, (2, 3)))) for shift in self.shifts]
         across = x.diff(dim=2).abs().flatten(1).mean(1) + x.diff(dim=3).abs().flatten(1).mean(1)
-        return torch.stack(outs).mean(0) - self.roughness * across[:, None]
+        out: Tensor = torch.stack(outs).mean(0) - self.roughness * across[:, None]
+        return out
 
     def held(self) -> AbstractContextManager[None]:
         """Hold the model behind."""
@@ -83,7 +84,7 @@ class Smooth:
 
 
 def spectrum(x: Inputs, coefficients: Tensor) -> Inputs:
-    """Add an image given by Fourier coefficients, each over its frequency, and stay in 0..1.
+    """Add an image given by Fourier coefficients, each over its frequency, to the log odds of x in 0..1.
 
     ``coefficients`` has the shape of ``x``, with the last axis doubled: real and imaginary parts.
     """
@@ -93,7 +94,8 @@ def spectrum(x: Inputs, coefficients: Tensor) -> Inputs:
     right = torch.fft.fftfreq(width, dtype=x.dtype, device=x.device)[None]
     scale = 1 / (down.square() + right.square()).sqrt().clamp(min=1 / max(height, width))
     image = torch.fft.ifft2(torch.complex(real, imaginary) * scale, norm="ortho").real
-    return (x + image).clamp(0, 1)
+    odds: Tensor = x.clamp(INSIDE, 1 - INSIDE).logit() + image
+    return odds.sigmoid()
 
 
 def visualise(
@@ -137,4 +139,4 @@ def visualise(
     return replace(found, inputs=spectrum(x, found.inputs))
 
 
-__all__ = ["GREY", "JITTER", "Smooth", "spectrum", "visualise"]
+__all__ = ["JITTER", "Smooth", "spectrum", "visualise"]

@@ -37,7 +37,8 @@ from conjoin.certification.program import Polyhedron
 from conjoin.certification.relaxed import Region, Rows
 from conjoin.core.operator import evaluate
 
-ROUNDS = 12  # of tangents in one cell
+ROUNDS = 12  # of tangents in a cell that can be split
+LONGEST = 300  # and in one that cannot, whose tangents alone must meet the network
 WORTH = 0.03  # of what is left between key and limit: a round that gains less is the last
 ENOUGH = 1e-7  # share of the scale of a row below which it counts as met
 FEW = 512  # neurons of an inner layer that are bounded anew in every cell
@@ -246,7 +247,7 @@ class Search:
         self.cells += 1
         if len(cell.r) and not self._solve(cell):
             return
-        for _ in range(ROUNDS):
+        for turn in range(LONGEST):
             values, key = self._values(cell.d), cell.key
             self._see(cell.d, values[-1])
             added, gaps = self._tighten(cell, values)
@@ -255,7 +256,8 @@ class Search:
                 break
             if not self._solve(cell):
                 return
-            if cell.split and key > 0 and cell.key - key < WORTH * (self.limit - cell.key):
+            little = key > 0 and cell.key - key < WORTH * (self.limit - cell.key)
+            if cell.split and (little or turn + 1 >= ROUNDS):
                 break
         if cell.split is None:
             self._beyond(cell.d)
