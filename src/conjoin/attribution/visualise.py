@@ -84,7 +84,7 @@ class Smooth:
 
 
 def spectrum(x: Inputs, coefficients: Tensor) -> Inputs:
-    """Add an image given by Fourier coefficients, each over its frequency, to the log odds of x in 0..1.
+    """Add an image, given by Fourier coefficients over their frequencies, to the log odds of x.
 
     ``coefficients`` has the shape of ``x``, with the last axis doubled: real and imaginary parts.
     """
