@@ -4,8 +4,9 @@ The peer is the pipeline of boundary attributions as it was published, re-create
 libraries: Foolbox's L2PGD at seven radii (the first that flips is taken) and Carlini-Wagner of 100
 steps where that is nearer, then Captum's integrated gradients from the point. Ours is
 ``nearest_boundary`` and ``boundary_integrated_gradients`` from its points. What either returns is
-judged here: by the network itself, which must answer otherwise, and by its distance. The peer's radii
-are in input units, its clipping is 0..1. Time is that of the processor, with one thread, on the same images.
+judged here: by the network itself, which must answer otherwise, and by its distance. The peer's
+radii are in input units, its clipping is 0..1. Time is that of the processor, with one thread, on
+the same images.
 
 ``exact`` trains a network of 784-60-10 on the shipped Fashion-MNIST and asks for the true distance of
 each of ``--count`` test images; the bounds, the cells and the seconds of a point are printed.
