@@ -43,6 +43,8 @@ ATTACKS = "tests/reference/test_attacks.py"
 ATTRIBUTION = "tests/reference/test_attribution.py"
 SWEEP = "tests/unit/audit/test_robustness.py"
 BOUNDARY = "tests/reference/test_boundary.py"
+EXACT = "tests/reference/test_exact_boundary.py"
+FEATURES = "tests/reference/test_features.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
 LADDER = "tests/reference/test_ladder.py"
@@ -4420,9 +4422,69 @@ TRAINING = (
     ),
 )
 
+EXACTLY = (
+    Mutant(
+        "the chord of a kink is too steep",
+        "certification/relaxed.py",
+        "offset = torch.where(against, -bend * chord * low, 0)",
+        "offset = torch.where(against, bend * chord * low, 0)",
+        (EXACT,),
+    ),
+    Mutant(
+        "a layer's bias is left out of the rows",
+        "certification/relaxed.py",
+        "return 0.0 if op.bias is None else (coef * op.bias.double()).flatten(1).sum(1)",
+        "return 0.0",
+        (EXACT,),
+    ),
+    Mutant(
+        "the half-space of a neuron has the other side",
+        "certification/polyhedral.py",
+        "unit.view(-1)[neuron[1]] = -side",
+        "unit.view(-1)[neuron[1]] = side",
+        (EXACT,),
+    ),
+    Mutant(
+        "caps are smaller than they are",
+        "certification/caps.py",
+        "return r + mu * self.rho - most - error",
+        "return r + mu * self.rho - 0.9 * most - error",
+        (EXACT,),
+    ),
+    Mutant(
+        "the dual is proved without its square",
+        "certification/program.py",
+        "value = square / 2 + float(w @ d) + rho",
+        "value = square + float(w @ d) + rho",
+        (EXACT,),
+    ),
+    Mutant(
+        "what was left is not remembered",
+        "certification/polyhedral.py",
+        "return min([self.floor, *(entry[0] for entry in self.heap[:1]), self.limit])",
+        "return self.limit",
+        (EXACT,),
+    ),
+    Mutant(
+        "usefulness under attack takes the same end for both sides",
+        "metrics/usefulness.py",
+        "told(units, units), told(low, high)",
+        "told(units, units), told(low, low)",
+        (FEATURES,),
+    ),
+    Mutant(
+        "the next class is the class",
+        "attacks/feature_sets.py",
+        "(clean.y + 1) %",
+        "(clean.y + 0) %",
+        (FEATURES,),
+    ),
+)
+
 MUTANTS = (
     *JOINED,
     *TRAINING,
+    *EXACTLY,
     *LOOKED_AT,
     *HIP,
     *INFLUENCES,

@@ -47,9 +47,9 @@ def test_attacks(name: str) -> None:
     testing.check_attack(shipped.methods(attacks)[name](), **shipped.grounds(name))
 
 
-@pytest.mark.parametrize("make", methods(certification))
-def test_certifiers(make: object) -> None:
-    testing.check_certifier(make())  # type: ignore[operator]
+@pytest.mark.parametrize("name", shipped.methods(certification))
+def test_certifiers(name: str) -> None:
+    testing.check_certifier(shipped.methods(certification)[name](), **shipped.grounds(name))
 
 
 @pytest.mark.parametrize("make", methods(attribution))

@@ -1,7 +1,12 @@
 """Attacks: searches of S(x) for a small quantity."""
 
 from conjoin.attacks.apgd import APGD
-from conjoin.attacks.boundary import NearestBoundary, OntoBoundary, nearest_boundary
+from conjoin.attacks.boundary import (
+    NearestBoundary,
+    OntoBoundary,
+    nearest_boundaries,
+    nearest_boundary,
+)
 from conjoin.attacks.carlini_wagner import CarliniWagner
 from conjoin.attacks.closest import Closest
 from conjoin.attacks.ddn import DDN
@@ -10,6 +15,7 @@ from conjoin.attacks.deepfool import DeepFool
 from conjoin.attacks.descent import PGD, fgsm
 from conjoin.attacks.ensemble import quick, standard, thorough
 from conjoin.attacks.fab import FAB
+from conjoin.attacks.feature_sets import FeatureSet, d_det, d_rand, feature_set
 from conjoin.attacks.fmn import FMN
 from conjoin.attacks.greedy import Greedy
 from conjoin.attacks.grid import Grid, RandomSearch
@@ -31,6 +37,7 @@ __all__ = [
     "Closest",
     "DeepFool",
     "EachTarget",
+    "FeatureSet",
     "Greedy",
     "Grid",
     "Homotopy",
@@ -42,7 +49,11 @@ __all__ = [
     "RandomSearch",
     "Square",
     "WorstOf",
+    "d_det",
+    "d_rand",
+    "feature_set",
     "fgsm",
+    "nearest_boundaries",
     "nearest_boundary",
     "quick",
     "standard",

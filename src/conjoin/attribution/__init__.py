@@ -2,7 +2,11 @@
 
 from conjoin.attribution.ablation import feature_ablation
 from conjoin.attribution.backpropagation import deconvnet, guided_backpropagation
-from conjoin.attribution.boundary import boundary_integrated_gradients, boundary_saliency
+from conjoin.attribution.boundary import (
+    boundary_deeplift,
+    boundary_integrated_gradients,
+    boundary_saliency,
+)
 from conjoin.attribution.deeplift import deeplift
 from conjoin.attribution.explained import explained
 from conjoin.attribution.gradcam import gradcam, guided_gradcam
@@ -28,6 +32,7 @@ from conjoin.attribution.shapley import kernel_shap
 
 __all__ = [
     "Influence",
+    "boundary_deeplift",
     "boundary_integrated_gradients",
     "boundary_saliency",
     "conductance",

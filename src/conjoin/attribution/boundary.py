@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from conjoin.attribution.deeplift import DeepLift, deeplift
 from conjoin.attribution.influence import Influence
 from conjoin.core.baseline import Reference
 from conjoin.core.boundary import Boundary
@@ -83,4 +84,17 @@ def boundary_integrated_gradients(
     return Influence(path, quantity, where, "wang2022", title, meaning)
 
 
-__all__ = ["boundary_integrated_gradients", "boundary_saliency"]
+def boundary_deeplift(
+    search: Reference = Boundary(),  # noqa: B008 - frozen
+    *,
+    quantity: Question = logit,
+    where: Slice = Slice(),  # noqa: B008 - frozen
+) -> DeepLift:
+    """Take DeepLIFT from the nearest boundary point; zero where none is found.
+
+    Reference: shrikumar2017, section 3.5.1; wang2022 for the baseline.
+    """
+    return deeplift(search, quantity=quantity, where=where)
+
+
+__all__ = ["boundary_deeplift", "boundary_integrated_gradients", "boundary_saliency"]

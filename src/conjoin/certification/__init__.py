@@ -5,6 +5,7 @@ from conjoin.certification.best_of import BestOf
 from conjoin.certification.branch import BranchAndBound
 from conjoin.certification.constants import Constants
 from conjoin.certification.crown import Crown
+from conjoin.certification.exact import ExactBoundary, Polyhedral, exact_boundary
 from conjoin.certification.interval import Interval
 from conjoin.certification.jacobian import LocalLipschitz
 from conjoin.certification.ladder import ladder
@@ -18,10 +19,13 @@ __all__ = [
     "BranchAndBound",
     "Constants",
     "Crown",
+    "ExactBoundary",
     "Interval",
     "Lipschitz",
     "LocalLipschitz",
+    "Polyhedral",
     "certified_radius",
+    "exact_boundary",
     "ladder",
     "radii",
 ]

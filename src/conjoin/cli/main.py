@@ -360,6 +360,39 @@ def attack(
     _act("attack", out, batch_size, plan, model, data, threat, limit, seed, attack, act=act)
 
 
+@app.command(
+    epilog="""\
+Examples:  conjoin features d_rand -m plain --data fashion_mnist_train -t l2:2 --limit 0 --out made
+|   conjoin features of_layer -m adversarial --layer 6 -t l2:10 --data fashion_mnist"""
+)
+def features(
+    kind: Annotated[
+        Literal["d_det", "d_rand", "of_layer"],
+        typer.Argument(
+            help="Inputs answered as the next class (d_det) or as one that is drawn (d_rand), and "
+            "labelled so; or inputs with the features of others (of_layer)."
+        ),
+    ],
+    model: Models = None,
+    data: Data = None,
+    threat: Threats = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    out: Out = None,
+    plan: PlanFile = None,
+    batch_size: BatchSize = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Whose features: a layer's, by name; for of_layer.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of the attack.")] = 100,
+) -> None:
+    """Make training data of some features alone. Writes folders that --data reads."""
+    from conjoin.cli.features import Featuring
+
+    act = Featuring(kind, layer, steps)
+    _act("features", out, batch_size, plan, model, data, threat, limit, seed, act=act)
+
+
 @app.command(epilog=ACT_EXAMPLES.format("certify"))
 def certify(
     model: Models = None,

@@ -30,6 +30,7 @@ from conjoin.metrics.robustness import mean_corruption_error
 from conjoin.metrics.sanity import ComplexityRise, ModelRandomisation, RandomLogit
 from conjoin.metrics.sensitivity_n import SensitivityN
 from conjoin.metrics.stability import LocalLipschitz, MaxSensitivity, RankStability, TopStability
+from conjoin.metrics.usefulness import Usefulness, usefulness
 
 __all__ = [
     "ROAD",
@@ -65,9 +66,11 @@ __all__ = [
     "Sparseness",
     "Sufficiency",
     "TopStability",
+    "Usefulness",
     "attack_explanation",
     "boundary_agreement",
     "certified_explanation",
     "mean_corruption_error",
     "normal_alignment",
+    "usefulness",
 ]

@@ -4,6 +4,7 @@ from conjoin.plots.attacked import attacked
 from conjoin.plots.bars import bars
 from conjoin.plots.compared import compared
 from conjoin.plots.curves import curves
+from conjoin.plots.features import features
 from conjoin.plots.looks import Heat, Mask, Overlay
 from conjoin.plots.maps import maps
 from conjoin.plots.show import show
@@ -19,6 +20,7 @@ __all__ = [
     "bars",
     "compared",
     "curves",
+    "features",
     "maps",
     "show",
     "text",

@@ -52,8 +52,17 @@ NOT_METHODS = frozenset(
         "certified_explanation",
         "NearestBoundary",
         "Constants",
+        "ExactBoundary",
+        "FeatureSet",
+        "Usefulness",
+        "d_det",
+        "d_rand",
+        "feature_set",
+        "nearest_boundaries",
+        "usefulness",
         "attack_explanation",
         "certified_radius",
+        "exact_boundary",
         "explained",
         "ladder",
         "mean_corruption_error",
@@ -95,6 +104,7 @@ MADE_WITH: Mapping[str, Make] = {
     "Square": lambda: attacks.Square(queries=30),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
+    "Polyhedral": lambda: certification.Polyhedral(cells=5),
     "Influence": attribution.saliency,
     "kernel_shap": lambda: attribution.kernel_shap(coalitions=120),
     "rise": lambda: attribution.rise(masks=60),
@@ -108,6 +118,7 @@ MADE_WITH: Mapping[str, Make] = {
     "uniform_gradient": lambda: attribution.uniform_gradient(Linf(0.05), 4),
 }
 ON_TOKENS = frozenset({"Greedy", "HotFlip"})  # what has no meaning on images
+KINKED = frozenset({"Polyhedral"})  # one kink, at 0, in l2 and linf
 ON_RECTIFIERS = frozenset({"deconvnet", "guided_backpropagation", "guided_gradcam"})  # need a ReLU
 LONG = frozenset({"quick", "standard", "thorough"})
 ALL_THREATS: tuple[Threat, ...] = (
@@ -133,6 +144,9 @@ def grounds(name: str) -> dict[str, Any]:
     if name in ON_RECTIFIERS:
         model = example_model()
         return {"model": model, "data": example_data(model)}
+    if name in KINKED:
+        model, threats = example_model(), (Linf(0.02), L2(0.1), Linf(0.0), L2(0.0))
+        return {"model": model, "data": example_data(model).select(range(3)), "threats": threats}
     if name in LONG:
         model = example_model()
         return {
