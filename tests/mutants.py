@@ -1270,8 +1270,8 @@ MODELS = (
     Mutant(
         "overlapping windows count once",
         "models/rules/windows.py",
-        "pool(x, kernel, stride, padding, dilation, ceil), overlap)",
-        "pool(x, kernel, stride, padding, dilation, ceil), 1)",
+        "        overlap,\n        None if ceil",
+        "        1,\n        None if ceil",
         (f"{CERTIFICATES}::test_layers_have_their_true_constants",),
     ),
     Mutant(
