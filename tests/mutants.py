@@ -44,6 +44,10 @@ ATTRIBUTION = "tests/reference/test_attribution.py"
 SWEEP = "tests/unit/audit/test_robustness.py"
 BOUNDARY = "tests/reference/test_boundary.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
+LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
+LADDER = "tests/reference/test_ladder.py"
+SPLIT = "tests/reference/test_split.py"
+BOUNDS_ON_GRAPHS = "tests/property/test_bounds_on_graphs.py"
 HEAD = "tests/reference/test_head.py"
 INFLUENCE = "tests/reference/test_influence.py"
 CORRUPTIONS = "tests/unit/data/test_data_corruptions.py"
@@ -4107,6 +4111,149 @@ EXCHANGED = (
     ),
 )
 
+LINEAR = (
+    Mutant(
+        "the upper line serves positive coefficients",
+        "certification/backward.py",
+        "return up * pair.below + down * pair.above",
+        "return up * pair.above + down * pair.below",
+        (f"{LINEAR_BOUNDS}::test_crown_is_what_the_paper_says",),
+    ),
+    Mutant(
+        "offsets of the lower line are left out",
+        "certification/backward.py",
+        "(up * pair.under + down * pair.over).flatten(2)",
+        "(down * pair.over).flatten(2)",
+        (BOUNDS_ON_GRAPHS,),
+    ),
+    Mutant(
+        "a bias is carried back twice",
+        "certification/backward.py",
+        "self.total = self.total + (value * op.bias).flatten(2).sum(2)",
+        "self.total = self.total + 2 * (value * op.bias).flatten(2).sum(2)",
+        (f"{LINEAR_BOUNDS}::test_crown_is_what_the_paper_says",),
+    ),
+    Mutant(
+        "a second use of a value is forgotten",
+        "certification/backward.py",
+        "self.pending[source] = whole = known + value",
+        "self.pending[source] = whole = value",
+        (f"{LINEAR_BOUNDS}::test_a_set_of_one_point_gives_the_value_there",),
+    ),
+    Mutant(
+        "differences of branches are sums",
+        "certification/backward.py",
+        "self.give(source, value if sign > 0 else -value)",
+        "self.give(source, value)",
+        (BOUNDS_ON_GRAPHS,),
+    ),
+    Mutant(
+        "the larger of a pair falls with the other",
+        "certification/backward.py",
+        "a, b = least + apart, most - apart",
+        "a, b = least + apart, most + apart",
+        (f"{LINEAR_BOUNDS}::test_bounds_are_exact_where_the_network_is_linear_on_the_set",),
+    ),
+    Mutant(
+        "rounding is not paid for",
+        "certification/backward.py",
+        "bound = self.known.region.least(flat) + self.total - self.lost * (1 + 1e-9)",
+        "bound = self.known.region.least(flat) + self.total",
+        (f"{LINEAR_BOUNDS}::test_a_deployed_bound_is_below_every_computed_value",),
+    ),
+    Mutant(
+        "the dual of an l2 ball costs half",
+        "certification/concretise.py",
+        "cost, whole = price * radius.square() / 2,",
+        "cost, whole = price * radius.square() / 4,",
+        (f"{LINEAR_BOUNDS}::test_ball_and_box_are_used_together",),
+    ),
+    Mutant(
+        "elements move against the box",
+        "certification/concretise.py",
+        "reach = torch.where(rows > 0, self.centre - self.low, self.high - self.centre)",
+        "reach = torch.where(rows > 0, self.high - self.centre, self.centre - self.low)",
+        (f"{LINEAR_BOUNDS}::test_ball_and_box_are_used_together",),
+    ),
+    Mutant(
+        "an unstable argument's upper bound has the lower one's sign",
+        "certification/relaxing.py",
+        'high[some] = high[some].scatter_reduce(1, picked, -above, "amin")',
+        'high[some] = high[some].scatter_reduce(1, picked, above, "amin")',
+        (f"{LINEAR_BOUNDS}::test_crown_is_what_the_paper_says",),
+    ),
+    Mutant(
+        "gradients: a slope of ReLU is taken for its end alone",
+        "certification/lines.py",
+        "    pairs = [outer_slopes(op, low, high), *_inner(op, low, high)]",
+        "    pairs = [(outer_slopes(op, low, high)[0],) * 2]",
+        (f"{LINEAR_BOUNDS}::test_the_local_lipschitz_bound_is_at_least_the_papers",),
+    ),
+    Mutant(
+        "gradients that rise lose nothing",
+        "certification/jacobian.py",
+        "fall, rise = (-low).clamp(min=0), high.clamp(min=0)",
+        "fall, rise = (-low).clamp(min=0), 0 * high.clamp(min=0)",
+        (f"{LINEAR_BOUNDS}::test_the_local_lipschitz_bound_is_at_least_the_papers",),
+    ),
+    Mutant(
+        "a grid says nothing of what lies between",
+        "certification/lines.py",
+        "    dipped = torch.minimum(left + down * meet, right - up * (width - meet))",
+        "    dipped = torch.minimum(left, right)",
+        (BOUNDS_ON_GRAPHS,),
+    ),
+    Mutant(
+        "multipliers have the wrong sign",
+        "certification/alpha.py",
+        "part = price * self.signs[place][:, None]",
+        "part = price * -self.signs[place][:, None]",
+        (f"{LINEAR_BOUNDS}::test_parts_are_bounded_by_any_multipliers_and_cover_the_set",),
+    ),
+    Mutant(
+        "multipliers may be negative",
+        "certification/alpha.py",
+        "moved.clamp(min=0.0)",
+        "moved",
+        (f"{LINEAR_BOUNDS}::test_parts_are_bounded_by_any_multipliers_and_cover_the_set",),
+    ),
+    Mutant(
+        "both halves of a division are the same",
+        "certification/tree.py",
+        "side = torch.where(first, 1, -1).to(torch.int8)",
+        "side = torch.ones_like(first, dtype=torch.int8)",
+        (f"{LINEAR_BOUNDS}::test_parts_are_bounded_by_any_multipliers_and_cover_the_set",),
+    ),
+    Mutant(
+        "what a rung refuted climbs on",
+        "certification/climb.py",
+        "return ((self.lower <= goal) & (self.value > goal)).nonzero()[:, 0]",
+        "return (self.lower <= goal).nonzero()[:, 0]",
+        (f"{LADDER}::test_only_what_is_open_climbs",),
+    ),
+    Mutant(
+        "a radius that failed is taken for proved",
+        "certification/radii.py",
+        "torch.where(won, eps, 0.0))",
+        "torch.where(~lost, eps, 0.0))",
+        (f"{LADDER}::test_radii_are_those_of_the_bisection_and_never_cross",),
+    ),
+    Mutant(
+        "a rest is half as steep",
+        "certification/split.py",
+        "return centre, up(max(most - centre, centre - least), 1 + 4 * UNIT)",
+        "return centre, up(max(most - centre, centre - least) / 2, 1 + 4 * UNIT)",
+        (SPLIT,),
+    ),
+    Mutant(
+        "branches that are added count once",
+        "certification/split.py",
+        "matrix = sum(sign * p.matrix for sign, p in there if p.matrix is not None)",
+        "matrix = there[0][1].matrix",
+        (SPLIT,),
+    ),
+)
+
 MUTANTS = (
     *EXCHANGED,
     *LOOKED_AT,
@@ -4122,6 +4269,7 @@ MUTANTS = (
     *EVALUATIONS,
     *PERTURBATION_METHODS,
     *PROPAGATION,
+    *LINEAR,
 )
 
 

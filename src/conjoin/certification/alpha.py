@@ -127,7 +127,7 @@ class Ascent:
         signs: Of split problems, on which side of its kink each argument is: 1, -1, or 0 for either; by
             the step that it is the argument of.
         prices: Their multipliers, >= 0.
-        best: The best bounds so far, ``(batch, k)``.
+        best: The bounds at the best slopes and multipliers, ``(batch, k)``.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Ascent:
         self.best = rows.new_full(rows.shape[:2], -math.inf)
         self.chosen = (self.slopes, self.prices)
 
-    def evaluate(self, keep: frozenset[int] = frozenset()) -> Descent:
+    def evaluate(self, keep: frozenset[int] = frozenset(), *, rigorous: bool = True) -> Descent:
         """Bound the rows with the slopes and multipliers as they are."""
         lines = {p: self._lines(p, slope) for p, slope in self.slopes.items()}
         prices: dict[int, Tensor] = {}
@@ -160,17 +160,17 @@ class Ascent:
             part = price * self.signs[place][:, None]
             prices[source] = prices[source] + part if source in prices else part
         last = len(self.known.steps) - 1
-        return Backward(self.known, lines, prices, keep)(last, self.rows)
+        return Backward(self.known, lines, prices, keep, rigorous)(last, self.rows)
 
     def climb(self, iterations: int) -> None:
-        """Ascend; afterwards ``best`` and the state are those of the best step of each row."""
+        """Ascend; afterwards the state is that of the best step of each row, ``best`` its bound."""
         leaves = [*self.slopes.values(), *self.prices.values()]
         moments = [(torch.zeros_like(leaf), torch.zeros_like(leaf)) for leaf in leaves]
         for number in range(iterations + 1):
             with torch.enable_grad():
                 for leaf in leaves:
                     leaf.requires_grad_(number < iterations)
-                found = self.evaluate().bound
+                found = self.evaluate(rigorous=False).bound
             self._remember(found.detach())
             if number == iterations or not leaves or not found.requires_grad:
                 break
@@ -184,6 +184,7 @@ class Ascent:
                         leaves[k] = self._stepped(leaf, gradient, moments[k], number, rate, k)
             self._put(leaves)
         self._put([*self.chosen[0].values(), *self.chosen[1].values()])
+        self.best = self.evaluate().bound.nan_to_num(nan=-math.inf)
 
     def _stepped(
         self,

@@ -91,12 +91,14 @@ class Backward:
         lines: Lines to take in place of the known ones: ``(batch, k or 1, *shape)``.
         prices: Multipliers that are subtracted from the coefficients of an activation.
         keep: Steps at which coefficients are kept.
+        rigorous: Whether rounding is paid for; a search need not.
     """
 
     known: Relaxed
     lines: Mapping[int, Lines] = field(default_factory=lambda: NO_LINES)
     prices: Mapping[int, Tensor] = field(default_factory=lambda: NOTHING)
     keep: frozenset[int] = frozenset()
+    rigorous: bool = True
     pending: dict[int, Tensor] = field(default_factory=dict)
     total: Tensor | float = 0.0
     lost: Tensor | float = 0.0
@@ -170,6 +172,8 @@ class Backward:
 
     def pay(self, value: Tensor, room: Tensor) -> None:
         """Add what a row loses: Σ |Λ| room."""
+        if not self.rigorous:
+            return
         whole = value.detach().abs().flatten(2)
         each = room.flatten(1)[:, None].transpose(1, 2)
         loss = torch.matmul(whole, each)[..., 0]

@@ -8,7 +8,7 @@ c_i being how far the box lets element i go against a_i. Any λ gives a bound; t
 few steps of an active-set iteration (l2) or by sorting (l1), so that nothing need be solved
 exactly. The larger of the bounds of box and ball is returned, rounding subtracted.
 
-Reference: michelot1986 (the active-set iteration); boyd2004, section 5.1 (weak duality).
+Reference: michelot1986 (the active-set iteration).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEPS = 6  # of the active-set iteration
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """The box and the ball of an enclosure, flat: ``(batch, 1, elements)``; the radius ``(batch, 1)``.
+    """The box and the ball of an enclosure, flat: ``(batch, 1 or k, elements)``; radius ``(batch, 1)``.
 
     Attributes:
         radius: Of the ball; ``None`` where the box says it all.
@@ -103,13 +103,15 @@ class Region:
 
 
 def _dot(rows: Tensor, values: Tensor) -> Tensor:
+    if values.shape[1] > 1:
+        return (rows * values).sum(2)
     product: Tensor = torch.matmul(rows, values.transpose(1, 2))[..., 0]
     return product
 
 
 def _fitting(size: Tensor, reach: Tensor, radius: Tensor) -> Tensor:
     """Return a price λ > 0 at which ‖min(|a| / λ, c)‖ is about r."""
-    price = torch.linalg.vector_norm(size, dim=2) / radius.clamp(min=1e-150)
+    price: Tensor = torch.linalg.vector_norm(size, dim=2) / radius.clamp(min=1e-150)
     price = price.clamp(min=1e-150)
     for _ in range(STEPS):
         free = size < price[..., None] * reach

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from conjoin.certification.head import device_of, features, fold, tail
 from conjoin.certification.length import Length, Lengths, Line
-from conjoin.certification.rounding import SMALLEST, UNIT, gamma
+from conjoin.certification.rounding import SMALLEST, UNIT, gamma, total, up
+from conjoin.certification.split import Splitting, split_rows
 from conjoin.core.operator import Affine, Dense, Elementwise, MaxWindows, Step
 from conjoin.core.protocols import carried
 from conjoin.errors import ModelError
@@ -46,6 +47,8 @@ class Constants:
         single: Of each z_i, ``(classes,)``.
         layers: The constant of every layer that is not 1, in order.
         folded: The rows V of the features, ``(classes, features)``.
+        close: Other bounds of z_i - z_j, and of z_i on the diagonal, never above ``pairs`` and
+            ``single``: of functions that were split; ``None`` if they were not.
     """
 
     inner: float
@@ -53,6 +56,7 @@ class Constants:
     single: Tensor
     layers: tuple[LayerBound, ...]
     folded: Tensor
+    close: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +105,35 @@ def constants(steps: Sequence[Step], norms: Mapping[int, tuple[float, float]]) -
         tuple(_layers(steps, norms)),
         rows,
     )
+
+
+def closer(
+    steps: Sequence[Step], norms: Mapping[int, tuple[float, float]], found: Constants
+) -> Constants:
+    """Bound the constants again, with every function split into a line and a rest.
+
+    Raises:
+        CapabilityError: If a function's slope has no bound.
+    """
+    chain = tail(steps)
+    paths, sources = Splitting(steps, norms)(features(steps, chain))
+    folded = fold(steps, chain)
+    rows, count = folded.rows, len(folded.rows)
+    loss = folded.share * _lengths(folded.size)
+    close = torch.zeros_like(found.pairs)
+    lengths_of = {source: path.norm() for source, path in paths.items()}
+    reach = total(*(up(lengths_of[source], sources[source]) for source in paths))
+    for i in range(count):
+        apart = rows[i] - rows
+        apart[i] = rows[i]
+        lengths = _lengths(apart)
+        room = loss + loss[i]
+        # What folding and the difference lose is no share of ‖ρ‖, which may cancel: it is added to it.
+        wide = split_rows(apart, paths, (lengths_of, sources), lengths + room, 4 * UNIT)
+        close[i] = wide + 2 * room * up(reach, 1 + 1e-9)
+    known = found.pairs.clone()
+    known.diagonal().copy_(found.single)
+    return replace(found, close=torch.minimum(close, known))
 
 
 def errors(steps: Sequence[Step], domain: Lengths) -> Errors:
@@ -184,4 +217,4 @@ def _layers(steps: Sequence[Step], norms: Mapping[int, tuple[float, float]]) -> 
     return found
 
 
-__all__ = ["Constants", "Errors", "LayerBound", "constants", "errors"]
+__all__ = ["Constants", "Errors", "LayerBound", "closer", "constants", "errors"]

@@ -177,16 +177,18 @@ class Gradients:
         region, flat = self.known.region, x.flatten(1)[:, None]
         up = (region.high - flat).clamp(min=0) * (1 + 4 * UNIT) + TINY
         down = (region.low - flat).clamp(max=0) * (1 + 4 * UNIT) - TINY
-        zero = torch.zeros_like(up)
-        both = Region(
-            torch.cat([zero, down], 2),
-            torch.cat([up, zero], 2),
-            torch.cat([zero, zero], 2),
-            region.radius if self.centred else None,
-            region.order,
-        )
         low, high = (v.flatten(2) for v in value)
-        return both.least(torch.cat([low.clamp(max=0), high.clamp(min=0)], 2))
+        fall, rise = (-low).clamp(min=0), high.clamp(min=0)  # lost by moving up, and down
+        # An element moves one way: what it loses at most, and how far it goes at most where it loses.
+        worst = torch.maximum(fall * up, rise * -down)
+        room = 1 + gamma(worst.shape[2] + 16)
+        found = -worst.sum(2) * room - (worst.shape[2] + 16) * TINY
+        if region.radius is None or not self.centred:
+            return found
+        reach = torch.maximum(torch.where(fall > 0, up, 0.0), torch.where(rise > 0, -down, 0.0))
+        zero = torch.zeros_like(up)
+        ball = Region(-reach, zero, zero, region.radius, region.order)
+        return torch.maximum(found, ball.least(torch.maximum(fall, rise)))
 
     def through(self, at: int, step: Step, value: Range) -> list[tuple[int, Range]]:
         """Return what each source gets.

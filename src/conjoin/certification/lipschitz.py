@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.box import NoRoundingError
-from conjoin.certification.constants import Constants, Errors, constants, errors
+from conjoin.certification.constants import Constants, Errors, closer, constants, errors
 from conjoin.certification.head import Asked
 from conjoin.certification.known import Prepared, enclosed, linear_rows, prepare, still
 from conjoin.certification.length import Lengths, Line, norms_of
@@ -44,16 +44,20 @@ class Lipschitz:
     Attributes:
         claim: What the bounds must be true of; ``None`` for the deployed network where its rounding
             is known, else real arithmetic.
+        split: Whether functions are split into a line and a rest, so that what linear maps cancel
+            counts: never looser, dearer to prepare, and no product of the layers' constants.
     """
 
     reference: ClassVar[str] = "leino2021"
     title: ClassVar[str] = "Lipschitz bound"
     meaning: ClassVar[str] = "the margin held against how fast the network can change at most"
     claim: Claim | None = None
+    split: bool = False
 
     def __repr__(self) -> str:
-        """Show the method, and the claim where one is demanded."""
-        return f"Lipschitz({self.claim or ''})"
+        """Show the method, and what was demanded of it."""
+        parts = [str(self.claim)] if self.claim else []
+        return f"Lipschitz({', '.join([*parts, *(['split=True'] if self.split else [])])})"
 
     def prepare(self, model: Model, example: Batch, /) -> PreparedLipschitz:
         """Compute the constants for inputs shaped like the example.
@@ -64,6 +68,8 @@ class Lipschitz:
         known = prepare(model, example, self)
         norms = norms_of(known.steps)
         found = constants(known.steps, norms)
+        if self.split:
+            found = closer(known.steps, norms, found)
         own = errors(known.steps, Lengths(norms, Rounding.of(torch.float64), own=True))
         ideal = errors(known.steps, Lengths(norms, None))  # jumps alone
         deployed = None
@@ -218,7 +224,14 @@ def row_constants(found: Constants, asked: Asked) -> tuple[Tensor, Tensor]:
     steep = torch.where(asked.logit, found.single[asked.i], steep)
     steep = torch.where(asked.difference, found.pairs[asked.i, asked.j], steep)
     inner = found.inner
-    return steep, steep / inner * (1 + 1e-12) if inner > 0 else torch.zeros_like(steep)
+    width = steep / inner * (1 + 1e-12) if inner > 0 else torch.zeros_like(steep)
+    close = found.close
+    if close is not None:
+        own = (asked.rows.abs() @ close.diagonal()) * (1 + 1e-12)
+        own = torch.where(asked.logit, close.diagonal()[asked.i], own)
+        own = torch.where(asked.difference, close[asked.i, asked.j], own)
+        steep = torch.minimum(steep, own)
+    return steep, width
 
 
 def _apart(found: Constants, errors: tuple[Errors, ...]) -> tuple[Tensor, Tensor]:

@@ -107,8 +107,8 @@ def radii(
     asked = quantity, target, seed, run
     deadline = time.perf_counter() + seconds
     for step in range(steps + 1):
-        left = deadline - time.perf_counter()
-        if left <= 0 or not search.step(asked, left, first=step == 0):
+        left = max(deadline - time.perf_counter(), 1e-9)  # what is over is found by the climb
+        if not search.step(asked, left, first=step == 0):
             break
     return search.result(seed)
 
@@ -173,7 +173,7 @@ class _Search:
             self.failed[number, rows] = torch.where(failed, before.minimum(eps), before)
         high = torch.where(won, self.high[rows], eps).minimum(self.attacked[rows])
         self.high[rows] = torch.where(climber.ended(), high, self.high[rows])
-        if bool((self.low >= self.attacked).any()):
+        if bool(((self.low > 0) & (self.low >= self.attacked)).any()):
             raise SoundnessError(
                 "an input that wins was found within a radius that was proved: the certificate is "
                 "wrong for this model"

@@ -9,8 +9,8 @@ Reference: zhang2018crown, section 3.2; gowal2018 for the boxes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,11 +35,13 @@ class Relaxing:
         steps: The network.
         domain: Of boxes: its set, and whose rounding is bounded.
         tighten: Whether unstable arguments are bounded backwards, too.
+        gaps: Bounds of the differences of pairs that are sorted, by place and axis of the pairs.
     """
 
     steps: Sequence[Step]
     domain: Boxes
     tighten: bool = True
+    gaps: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __call__(self) -> Relaxed:
         """Return it."""
@@ -91,7 +93,10 @@ class Relaxing:
         if isinstance(step.op, Elementwise):
             pair = lines(step.op, sources[0].low, sources[0].high, (out.low, out.high))
         elif isinstance(step.op, SortPairs):
-            pair = lines(relu(), *apart(step.op, sources[0]))
+            low, high = self.gaps.get(
+                (step.sources[0], step.op.axis), apart(step.op, sources[0])[:2]
+            )
+            pair = lines(relu(), low, high, (low.clamp(min=0), high.clamp(min=0)))
         if pair is not None:
             known.lines[place] = pair
         if not isinstance(step.op, Given | Reshape | Concat):
@@ -103,27 +108,54 @@ class Relaxing:
         """Bound the unstable arguments of a function backwards."""
         box = known.boxes[source]
         if isinstance(step.op, SortPairs):
+            self.gaps[source, step.op.axis] = self.gap(known, step.op, source)
             return box
         assert isinstance(step.op, Elementwise)  # noqa: S101 - by the caller
-        low, high = box.low.flatten(1).clone(), box.high.flatten(1).clone()
-        wanted = unstable(step.op, box).flatten(1)
+        wanted = unstable(step.op, box)
+        low, high = self.raised(known, source, (box.low, box.high), wanted, lambda unit: unit)
+        return replace(box, low=low, high=high)
+
+    def gap(self, known: Relaxed, op: SortPairs, source: int) -> tuple[Tensor, Tensor]:
+        """Bound the differences a - b of pairs whose order is not known backwards."""
+        low, high, _ = apart(op, known.boxes[source])
+
+        def rows(unit: Tensor) -> Tensor:
+            return torch.cat([unit, -unit], op.axis + 1)
+
+        return self.raised(known, source, (low, high), (low < 0) & (high > 0), rows)
+
+    def raised(
+        self,
+        known: Relaxed,
+        source: int,
+        ends: tuple[Tensor, Tensor],
+        wanted: Tensor,
+        made: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Take CROWN's bounds of the wanted numbers where they are closer.
+
+        Args:
+            known: Of the activations.
+            source: The step whose value the numbers are linear functions of.
+            ends: What is known of them, ``(batch, *shape)``.
+            wanted: Which are to be bounded.
+            made: Makes rows of the source's value from unit vectors of the numbers.
+        """
+        shape, wanted = ends[0].shape, wanted.flatten(1)
+        low, high = (end.flatten(1).clone() for end in ends)
         count = int(wanted.sum(1).max()) if wanted.numel() else 0
         order = wanted.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
         for some, at in chunks(known, source, order):
             part, picked = known.part(some), order[some][:, at]
-            rows = low.new_zeros(*picked.shape, low.shape[1]).scatter_(2, picked[..., None], 1.0)
-            rows = rows.unflatten(2, box.low.shape[1:])
+            unit = low.new_zeros(*picked.shape, low.shape[1]).scatter_(2, picked[..., None], 1.0)
+            rows = made(unit.unflatten(2, shape[1:]))
             found = Backward(part)(source, torch.cat([rows, -rows], 1)).bound
             below, above = found.nan_to_num(nan=-torch.inf).chunk(2, 1)
             used = wanted[some].gather(1, picked)
-            below, above = (
-                below.masked_fill(~used, -torch.inf),
-                above.masked_fill(~used, -torch.inf),
-            )
+            below, above = (v.masked_fill(~used, -torch.inf) for v in (below, above))
             low[some] = low[some].scatter_reduce(1, picked, below, "amax")
             high[some] = high[some].scatter_reduce(1, picked, -above, "amin")
-        shape = box.low.shape
-        return replace(box, low=low.reshape(shape), high=high.reshape(shape))
+        return low.reshape(shape), high.reshape(shape)
 
 
 def kink_of(step: Step) -> float:

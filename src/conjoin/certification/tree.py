@@ -104,7 +104,8 @@ class Tree:
         pool = self.pool
         assert pool is not None  # noqa: S101 - the root was made
         self.pool = pool.part((self.lower[pool.row] <= goal).nonzero()[:, 0])
-        return len(self.pool) > 0 and bool((self.pool.tries < PATIENCE).all())
+        going = bool((self.pool.tries < PATIENCE).all())
+        return bool(self.places) and len(self.pool) > 0 and going
 
     def round(self, goal: float, iterations: int) -> Tensor:
         """Divide the worst parts; return points at which to look."""

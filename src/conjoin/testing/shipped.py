@@ -100,7 +100,7 @@ MADE_WITH: Mapping[str, Make] = {
     "AttackedStability": lambda: metrics.AttackedStability(
         Linf(0.05), attacks.Homotopy(sharpness=(4.0,), steps=2)
     ),
-    "BranchAndBound": lambda: certification.BranchAndBound(splits=100),
+    "BranchAndBound": lambda: certification.BranchAndBound(splits=20),
     "conductance": lambda: attribution.conductance(INPUT, nodes=5),
     "internal_influence": lambda: attribution.internal_influence(INPUT),
     "layer_integrated_gradients": lambda: attribution.layer_integrated_gradients(INPUT, nodes=5),
