@@ -103,6 +103,11 @@ DIAGNOSIS = "tests/unit/attacks/test_diagnosis.py"
 BACKWARDS = "tests/reference/test_propagation.py"
 RELEVANCE = "tests/reference/test_relevance.py"
 DOUBTED = "tests/unit/audit/test_doubted.py"
+ONNX = "tests/unit/models/test_models_onnx.py"
+VNNLIB = "tests/unit/data/test_data_vnnlib.py"
+PROPERTIES = "tests/reference/test_verification.py"
+FILES = "tests/property/test_certificate_files.py"
+EXPORT = "tests/reference/test_export.py"
 
 
 @dataclass(frozen=True)
@@ -4099,6 +4104,114 @@ PROPAGATION = (
     ),
 )
 
+EXCHANGED = (
+    Mutant(
+        "beta is left out of a Gemm",
+        "models/onnx/layers.py",
+        "c = c.flatten().expand(len(w)) if beta == 1 else c.flatten().expand(len(w)) * beta",
+        "c = c.flatten().expand(len(w))",
+        (ONNX,),
+    ),
+    Mutant(
+        "SAME_LOWER pads as SAME_UPPER does",
+        "models/onnx/windows.py",
+        'return (less, more) if mode == b"SAME_UPPER" else (more, less)',
+        "return (less, more)",
+        (ONNX,),
+    ),
+    Mutant(
+        "padding counts in an average that leaves it out",
+        "models/onnx/windows.py",
+        "scale = [1 / share]",
+        "scale = [share / share]",
+        (ONNX,),
+    ),
+    Mutant(
+        "examples of a free batch are mixed",
+        "models/onnx/value.py",
+        "            if self.free:\n",
+        "            if not self.free:\n",
+        (ONNX,),
+    ),
+    Mutant(
+        "a condition is turned round",
+        "data/vnnlib.py",
+        'return [(_Atom(difference if sign[0] == "<" else back, len(sign) == 1),)]',
+        'return [(_Atom(difference if sign[0] == ">" else back, len(sign) == 1),)]',
+        (VNNLIB,),
+    ),
+    Mutant(
+        "the looser of two bounds counts",
+        "data/vnnlib.py",
+        "high[number] = min(high.get(number, end), end)",
+        "high[number] = max(high.get(number, end), end)",
+        (VNNLIB,),
+    ),
+    Mutant(
+        "one condition of a conjunction is enough",
+        "audit/verification/conditions.py",
+        "each = [outputs[:, list(group)].amax(1) for group in self.groups]",
+        "each = [outputs[:, list(group)].amin(1) for group in self.groups]",
+        (PROPERTIES,),
+    ),
+    Mutant(
+        "a half of a box is lost",
+        "audit/verification/halving.py",
+        "second.scatter_(1, side, cut)",
+        "second.scatter_(1, side, first.gather(1, side) * 0 + high.flatten(1).gather(1, side))",
+        (PROPERTIES,),
+    ),
+    Mutant(
+        "boxes are rounded inwards",
+        "audit/verification/conditions.py",
+        "return near if Fraction(near) >= value else math.nextafter(near, math.inf)",
+        "return near if Fraction(near) <= value else math.nextafter(near, -math.inf)",
+        (PROPERTIES,),
+    ),
+    Mutant(
+        "the checker lets branches multiply",
+        "certification/checker.py",
+        "return math.fsum(before) * (1 + 4 * UNIT)",
+        "return math.prod(before) * (1 + 4 * UNIT)",
+        (FILES,),
+    ),
+    Mutant(
+        "the torus of the checker is too small for the padding",
+        "certification/checker.py",
+        "periods = [-(-(p + n) // s) for p, n, s in ends]",
+        "periods = [-(-n // s) for p, n, s in ends]",
+        (FILES,),
+    ),
+    Mutant(
+        "the checker leaves no room for rounding",
+        "certification/checker.py",
+        "return 8 * (side + 4) * side * UNIT + 1.01 * error / square",
+        "return 0.0",
+        (FILES,),
+    ),
+    Mutant(
+        "the checker takes pairs as they are claimed",
+        "certification/checker.py",
+        '(arrays["pairs"] >= pairs) & (arrays["pairs"] < 1e300)',
+        'arrays["pairs"] < 1e300',
+        (FILES,),
+    ),
+    Mutant(
+        "an exported radius leaves the errors out",
+        "certification/export.py",
+        'margin = top - logits + get("own")[y] - room * (1 + 1e-5)',
+        'margin = top - logits + get("own")[y] + 0 * room',
+        (EXPORT,),
+    ),
+    Mutant(
+        "an exported constant is that of the other class",
+        "certification/export.py",
+        'rows("steep")), 1 - 1e-5)',
+        'rows("slope")), 1 - 1e-5)',
+        (EXPORT,),
+    ),
+)
+
 LINEAR = (
     Mutant(
         "the upper line serves positive coefficients",
@@ -4485,6 +4598,7 @@ MUTANTS = (
     *JOINED,
     *TRAINING,
     *EXACTLY,
+    *EXCHANGED,
     *LOOKED_AT,
     *HIP,
     *INFLUENCES,

@@ -67,14 +67,35 @@ def least(held: dict[str, Any], low: list[float], high: list[float]) -> float:
     return float(best)
 
 
+@pytest.mark.parametrize("blind", [False, True], ids=["searching", "halving alone"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_threshold_is_that_of_all_pieces(seed: int, tmp_path: Path) -> None:
+def test_the_threshold_is_that_of_all_pieces(
+    seed: int, blind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if blind:
+        monkeypatch.setattr("conjoin.audit.verification.candidates", lambda *given: iter(()))
     held, low, high = network(seed), [-0.5, -0.25], [0.5, 0.75]
     wanted = least(held, low, high)
     for gap, verdict in ((1e-3, "sat"), (-1e-3, "unsat")):
         said = f"(assert (<= (- Y_0 Y_1) {wanted + gap:.9f}))"
         found = decided(tmp_path, held, spec(list(map(str, low)), list(map(str, high)), said))
         assert found.verdict == verdict, found.reason
+
+
+@pytest.mark.parametrize("place", [-0.31, 0.31])
+def test_no_part_of_the_box_is_left_out(
+    place: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """y_0 = |x - place| is small in the inside of one half alone."""
+    monkeypatch.setattr("conjoin.audit.verification.candidates", lambda *given: iter(()))
+    held = {
+        **{"w": np.float32([[1, -1]]), "b": np.float32([-place, place])},
+        **{"v": np.float32([[1, 0], [1, 0]]), "c": np.float32([0, 0])},
+    }
+    found = decided(tmp_path, held, spec(["-1"], ["1"], "(assert (<= Y_0 0.001))"))
+    assert found.verdict == "sat", found.reason
+    found = decided(tmp_path, held, spec(["-1"], ["1"], "(assert (<= Y_0 (- 0.001)))"))
+    assert found.verdict == "unsat", found.reason
 
 
 def test_a_witness_is_in_the_box_and_violates_as_printed(tmp_path: Path) -> None:
