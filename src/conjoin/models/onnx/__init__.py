@@ -34,9 +34,9 @@ _LAST = frozenset({"Softmax", "LogSoftmax"})
 class Layer(nn.Module):
     """One node, with the constants that it takes as parameters or, of whole numbers, buffers."""
 
-    def __init__(self, made: Made, values: Mapping[int, Value | None]) -> None:
+    def __init__(self, kind: str, made: Made, values: Mapping[int, Value | None]) -> None:
         super().__init__()
-        self.run, self.places = made.run, tuple(made.takes)
+        self.kind, self.run, self.places = kind, made.run, tuple(made.takes)
         for at in made.takes:
             value = values[at]
             if value is None or value.fixed is None:
@@ -45,6 +45,10 @@ class Layer(nn.Module):
                 self.register_parameter(f"constant{at}", nn.Parameter(value.fixed.clone()))
             else:
                 self.register_buffer(f"constant{at}", value.fixed.clone())
+
+    def extra_repr(self) -> str:
+        """Show the node's operator."""
+        return self.kind
 
     def forward(self, *given: Tensor) -> Any:
         """Run the node on the values that depend on the input, in order."""
@@ -174,7 +178,7 @@ class Network(nn.Module):
             known[name] = replace(value, batch=True) if _closes(made, value) else value
         layer = self._named(said)
         self._kinds[layer] = said.kind
-        self.add_module(layer, Layer(made, dict(enumerate(inputs))))
+        self.add_module(layer, Layer(said.kind, made, dict(enumerate(inputs))))
         takes = tuple(
             said.inputs[at]
             for at in made.takes
