@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from conjoin.core.slice import Cut
+from conjoin.core.slice import Cut, Side
 from conjoin.errors import CutError
 from conjoin.models.torch import TorchModel
 
@@ -32,6 +32,19 @@ def cuts(model: TorchModel | nn.Module, *wanted: str | nn.Module | Cut) -> tuple
     for one in wanted:
         found.update(dict.fromkeys(_found(one, module, names)))
     return tuple(found)
+
+
+def last_layer(model: TorchModel | nn.Module) -> Cut:
+    """Return the cut of what enters the last module with weights of its own: the features.
+
+    Raises:
+        CutError: If the network has none.
+    """
+    module = model.module if isinstance(model, TorchModel) else model
+    own = [n for n, part in module.named_modules() if any(True for _ in part.parameters(False))]
+    if not own:
+        raise CutError(f"{type(module).__name__} has no module with weights")
+    return Cut(own[-1], Side.IN)
 
 
 def _found(one: str | nn.Module | Cut, module: nn.Module, names: list[str]) -> list[Cut]:
@@ -56,4 +69,4 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "none"
 
 
-__all__ = ["cuts"]
+__all__ = ["cuts", "last_layer"]

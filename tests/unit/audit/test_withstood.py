@@ -22,12 +22,14 @@ from conjoin.audit.sections.boundary import Boundary
 from conjoin.audit.sections.boundary import task as tasks
 from conjoin.audit.sections.boundary.findings import movable
 from conjoin.audit.sections.boundary.record import Moved, Record
-from conjoin.audit.sections.boundary.task import Question, attacked, located, proved
+from conjoin.audit.sections.boundary.task import Question, attacked, imagined, located, proved
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset, Feature
+from conjoin.core.random import Streams
 from conjoin.core.result import Evidence
+from conjoin.core.run import predict
 from conjoin.errors import CapabilityError, SoundnessError
 from conjoin.metrics.certified import Smoothing
 from conjoin.models.torch import TorchModel
@@ -191,3 +193,49 @@ def test_no_examples_are_attacked_if_the_plan_says_so(tmp_path: Path) -> None:
     plan = {**PLAN, "boundary": {"examples": 0}}
     result = audit({"m": Net(0)}, data(), plan, folder=tmp_path, sections=(Accuracy(), Boundary()))
     assert "boundary.examples = 0" in result.run.sections["boundary"].lacks["m"]
+
+
+def images(count: int = 9) -> Dataset:
+    x = Streams.of(5, torch.arange(count)).uniform(1, 6, 6)
+    return Dataset(x, torch.arange(count) % 3)
+
+
+def looking() -> TorchModel:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    for number, value in enumerate(net.parameters()):
+        value.data = Streams.of(4, torch.arange(1)).fold(number).normal(*value.shape)[0]
+    return TorchModel(net)
+
+
+def test_a_picture_raises_the_class_of_the_label_and_keeps_to_the_range() -> None:
+    model, data = looking(), images()
+    some = Shard(0, data, (1, 4, 5))
+    made = imagined(Subject("m", model), some, (0.0, 1.0), 40, 0)["imagined"]
+    assert made.shape == (3, 1, 6, 6)
+    assert float(made.min()) >= 0 and float(made.max()) <= 1
+    even = Dataset(torch.full((3, 1, 6, 6), float(data.x.mean())), data.y[[1, 4, 5]])
+    before, after = (predict(model, Dataset(x, even.y)) for x in (even.x, made))
+    rows = torch.arange(3)
+    assert bool((after[rows, even.y] > before[rows, even.y]).all())
+    assert torch.equal(
+        made[0], made[1]
+    )  # of one class there is one picture: it begins nowhere else
+
+
+def test_pictures_are_of_images() -> None:
+    with pytest.raises(CapabilityError, match="drawn of images"):
+        imagined(Subject("m", TorchModel(Net())), Shard(0, data(), (0,)), (0.0, 1.0), 5, 0)
+
+
+def test_units_are_attacked_if_the_plan_asks_for_it(tmp_path: Path) -> None:
+    plan = {**PLAN, "threats": ["linf:0.2"], "boundary": {"examples": 10, "useful": 3}}
+    models = {"deep": Net(0)}
+    result = audit(models, data(), plan, folder=tmp_path, sections=(Accuracy(), Boundary()))
+    (one,) = result.run.sections["boundary"].models["deep"]["useful"]
+    assert one["units"] == 16 and 0 <= one["robust"] <= one["useful"] <= 16
+    assert one["left"]["value"] < one["mean"]["value"] and one["left"]["bound"] == "upper"
+    assert "robustly useful" in (tmp_path / "report.html").read_text()
+
+
+def test_no_unit_is_attacked_by_default(found: tuple[AuditResult, Path]) -> None:
+    assert told(found, "kinked")["useful"] == []

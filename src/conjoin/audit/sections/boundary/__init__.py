@@ -23,17 +23,21 @@ from conjoin.audit.page import fragment
 from conjoin.audit.plan import Plan
 from conjoin.audit.section import Over, Records, Tensors
 from conjoin.audit.sections.boundary import findings
-from conjoin.audit.sections.boundary.record import Record, geometry, moved, proof
+from conjoin.audit.sections.boundary.record import Record, geometry, moved, proof, usefulness
 from conjoin.audit.sections.boundary.settings import Settings
 from conjoin.audit.sections.boundary.shown import rows
 from conjoin.audit.sections.boundary.task import (
     ATTACKED,
     GEOMETRY,
+    IMAGINED,
     PROVED,
+    USEFUL,
     Question,
     attacked,
+    imagined,
     located,
     proved,
+    useful,
 )
 from conjoin.audit.sections.explain.task import mapped
 from conjoin.audit.subject import Subject
@@ -48,6 +52,13 @@ from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError
 
 HERE = "conjoin.audit.sections.boundary"
+PAPERS = {
+    "normal": "wang2022",
+    "attack": findings.PAPERS[0],
+    "proof": "levine2019",
+    "seen": "engstrom2019priors",
+    "useful": "ilyas2019",
+}
 UNDER = " under "  # between an explanation and a threat, in the key of a task
 
 
@@ -80,15 +91,21 @@ class Boundary:
         need_numbers(data)
         methods = {str(one): one.build(context) for one in settings.methods}
         yield Task(located, (subject, shard, plan.bounds, plan.seed), key=GEOMETRY, weight=4)
+        if settings.drawn and shard.shown and not data.features:
+            drawing = subject, shard, plan.bounds, settings.drawn, plan.seed
+            yield Task(imagined, drawing, key=IMAGINED, weight=3)
         for name, threat, eps in _small(plan, data, settings.share):
             ask = Question(threat, plan.seed)
             for key, method in methods.items():
                 if mapped(method, data):
-                    arguments = subject, shard, method, ask
-                    yield Task(attacked, arguments, key=f"{ATTACKED}{key}{UNDER}{name}", weight=10)
+                    attack = subject, shard, method, ask
+                    yield Task(attacked, attack, key=f"{ATTACKED}{key}{UNDER}{name}", weight=10)
+            if settings.useful:
+                units = subject, shard, ask, settings.useful
+                yield Task(useful, units, key=f"{USEFUL}{name}", weight=20)
             if isinstance(threat, Ball) and threat.order <= 2:
-                told = subject, shard, ask, eps, settings.smoothing
-                yield Task(proved, told, key=f"{PROVED}{name}", weight=5)
+                proof = subject, shard, ask, eps, settings.smoothing
+                yield Task(proved, proof, key=f"{PROVED}{name}", weight=5)
 
     def record(self, columns: Columns, data: Dataset, /) -> Record:
         """Average over the examples that were drawn.
@@ -108,16 +125,22 @@ class Boundary:
         def has(key: str) -> bool:
             return key in there and key not in refused
 
-        told, proofs = [], []
+        told, proofs, units = [], [], []
         for name, _, eps in _small(plan, data, settings.share):
             for method in map(str, settings.methods):
                 if has(key := f"{ATTACKED}{method}{UNDER}{name}"):
                     told.append(moved(columns.at(key), method, name, eps, settings.share))
             if has(key := f"{PROVED}{name}"):
                 proofs.append(proof(columns.at(key), name, eps, settings, plan.alpha))
+            if has(key := f"{USEFUL}{name}"):
+                units.append(usefulness(columns.at(key), name, eps))
         at_boundary = geometry(columns.at(GEOMETRY), plan.alpha) if has(GEOMETRY) else None
         return Record(
-            geometry=at_boundary, moved=tuple(told), proved=tuple(proofs), refused=refused
+            geometry=at_boundary,
+            moved=tuple(told),
+            proved=tuple(proofs),
+            useful=tuple(units),
+            refused=refused,
         )
 
     def findings(self, records: Records, /) -> Iterable[Finding]:
@@ -149,7 +172,7 @@ class Boundary:
             attacked=first,
             settings=settings,
             floor=records.plan.rules.attacked_top_floor,
-            papers={"normal": "wang2022", "attack": findings.PAPERS[0], "proof": "levine2019"},
+            papers=PAPERS,
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from pydantic import Field
 from torch import Tensor
 
 from conjoin.audit.columns import Columns
 from conjoin.audit.schema import Bound, Number, Part, Unit, number
 from conjoin.audit.sections.boundary.settings import Settings
+from conjoin.audit.sections.boundary.task import SAID
 from conjoin.audit.sections.explain.scores import CORRELATION, drawn, mean_of
 from conjoin.audit.statistics import share
 from conjoin.core.result import Evidence
@@ -49,12 +52,25 @@ class Proved(Part):
     count: int
 
 
+class Useful(Part):
+    """Units before the last layer: how many say something of a class, clean and under attack."""
+
+    threat: str
+    eps: float
+    units: int
+    useful: int
+    robust: int
+    mean: Number = Field(description="of each unit's usefulness for its best class")
+    left: Number = Field(description="the same under attack: an upper bound")
+
+
 class Record(Part):
     """What is said of one model."""
 
     geometry: Geometry | None
     moved: tuple[Moved, ...]
     proved: tuple[Proved, ...]
+    useful: tuple[Useful, ...] = ()
     refused: dict[str, str]
 
 
@@ -123,4 +139,31 @@ def proof(columns: Columns, threat: str, eps: float, settings: Settings, alpha: 
     )
 
 
-__all__ = ["Geometry", "Moved", "Proved", "Record", "geometry", "moved", "proof"]
+def usefulness(columns: Columns, threat: str, eps: float) -> Useful:
+    """Read what was said of the units."""
+    told = json.loads(columns.words(SAID)[0])
+    count = f"{told['units']} units"
+    return Useful(
+        threat=threat,
+        eps=eps,
+        units=told["units"],
+        useful=told["useful"],
+        robust=told["robust"],
+        mean=number(told["mean"], Evidence.heuristic(f"mean of {count}")),
+        left=number(
+            told["left"], Evidence.empirical(f"attacks on {count}, eps {eps:g}"), bound=Bound.UPPER
+        ),
+    )
+
+
+__all__ = [
+    "Geometry",
+    "Moved",
+    "Proved",
+    "Record",
+    "Useful",
+    "geometry",
+    "moved",
+    "proof",
+    "usefulness",
+]

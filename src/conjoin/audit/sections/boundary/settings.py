@@ -22,6 +22,10 @@ class Settings(BaseModel):
             costs what the explanation does.
         share: Of each threat's radius. By default the set that predictions are attacked in.
         pictures: Of how many shown examples the maps are drawn.
+        drawn: Steps of the ascent that draws what each model looks for in the classes of the shown
+            images; 0 for no such pictures.
+        useful: Steps of the attacks on each unit before the last layer, two for each; 0, as by default,
+            for none: it costs units times examples.
         scale, draws, alpha: Of the SmoothGrad that is certified: its noise in input units, its
             gradients, and the probability with which a certificate may fail.
     """
@@ -32,6 +36,8 @@ class Settings(BaseModel):
     methods: Explanations = (Method.of(Attributor, "saliency"),)
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     pictures: Annotated[int, Field(ge=0)] = 3
+    drawn: Annotated[int, Field(ge=0)] = 60
+    useful: Annotated[int, Field(ge=0)] = 0
     scale: Annotated[float, Field(gt=0)] = 2.0
     draws: Annotated[int, Field(ge=1)] = 1000
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001

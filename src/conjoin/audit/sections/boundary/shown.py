@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from conjoin.audit.pictures import pictures_of
 from conjoin.audit.section import Records, Tensors
-from conjoin.audit.sections.boundary.task import GEOMETRY
+from conjoin.audit.sections.boundary.task import GEOMETRY, IMAGINED
 
 # Maps that share a scale, with where they come from and what is under them.
 GROUPS = (
@@ -59,6 +59,10 @@ def rows(records: Records, tensors: Tensors, attacked: str, count: int) -> list[
                     if one is not None:
                         words = f"{said} of {model} for {data.ids[place]}"
                         maps.append((pictures.of_map(one, scale, x, words), said))
+            seen = tensors(model, "imagined", IMAGINED).get(place)
+            if seen is not None:
+                words = f"what {model} looks for in the class of {data.ids[place]}"
+                maps.append((pictures.of_input(seen, words), "what it looks for"))
             if maps:
                 told.append(Row(model, maps))
         name = data.classes[label] if label < len(data.classes) else f"class {label}"

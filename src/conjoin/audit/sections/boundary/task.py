@@ -11,13 +11,14 @@ is wherever anything was proved, and an attack that reached below the certificat
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from conjoin.attacks import APGD
+from conjoin.attacks import APGD, PGD
 from conjoin.attribution import (
     boundary_integrated_gradients,
     boundary_saliency,
@@ -26,9 +27,10 @@ from conjoin.attribution import (
     smoothgrad,
 )
 from conjoin.attribution.similarity import Cosine
+from conjoin.attribution.visualise import visualise
 from conjoin.audit.sections.explain.task import chosen
 from conjoin.audit.subject import Subject
-from conjoin.audit.task import Shard
+from conjoin.audit.task import Made, Shard
 from conjoin.certification.drift import drift, sampling_error, steepness
 from conjoin.certification.lipschitz import Lipschitz, PreparedLipschitz
 from conjoin.core.ball import L2
@@ -37,15 +39,23 @@ from conjoin.core.protocols import Attack, Attributor
 from conjoin.core.quantity import given, logit, margin, predicted
 from conjoin.core.run import attribute, predict, prepared
 from conjoin.core.threat import Threat
-from conjoin.errors import CapabilityError, SoundnessError
+from conjoin.errors import CapabilityError, CutError, DataError, SoundnessError
 from conjoin.metrics.attacked import DESCENT, AttackedExplanation, attack_explanation
 from conjoin.metrics.certified import Smoothing, certified_explanation
+from conjoin.metrics.usefulness import usefulness
+from conjoin.models.places import last_layer
+from conjoin.models.torch import TorchModel
 
 SMOOTH = APGD(steps=60, surrogate=None)  # of a network that has no kinks to round off
 FEW = 8  # draws of the SmoothGrad that a search descends; the judge has all of them
 ROOM = 1e-3  # of a cosine: rounding of what was computed in single precision
 GEOMETRY = "boundary"  # the key of the first task; the others' start with the two words below
-ATTACKED, PROVED = "attacked ", "proved "
+ATTACKED, PROVED, USEFUL = "attacked ", "proved ", "useful "
+IMAGINED = "looked for"
+SAID = "units"  # the text of a task: what is said of its examples together
+IMAGES = 4  # axes of a batch
+REACH = 0.3  # of a picture of a class: root mean square of the change, as a share of the range
+ROUGHNESS = 20.0  # what the total variation of one takes off a logit
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +184,67 @@ def proved(
     return {**found, "attacked": Cosine()(after.double(), told.values.double()).clamp(max=1)}
 
 
+def imagined(
+    subject: Subject, shard: Shard, bounds: tuple[float, float], steps: int, seed: int
+) -> dict[str, Tensor]:
+    """Draw what a model looks for in the class of each shown image, from one even image.
+
+    Raises:
+        CapabilityError: If the inputs are no images, or have no range.
+    """
+    low, high = bounds
+    data = shard.data
+    if data.x.ndim != IMAGES or not math.isfinite(high - low):
+        raise CapabilityError("a picture of a class is drawn of images whose values have a range")
+    shown = data.select(torch.tensor(shard.shown, dtype=torch.int64))
+    if not len(shown):
+        return {}
+    even = data.x.mean((0, 2, 3))[:, None, None].expand(data.x.shape[1:])
+    reach = L2(REACH * (high - low) * math.sqrt(data.x[0].numel()), bounds)
+    found = visualise(
+        subject.model,
+        shown.y,
+        PGD(steps=steps),
+        reach,
+        start=even,
+        seed=seed,
+        roughness=ROUGHNESS,
+        run=shard.run,
+    )
+    return {"imagined": found.inputs}
+
+
+def useful(subject: Subject, shard: Shard, ask: Question, steps: int) -> Made:
+    """Ask which units before the last layer are useful, and which of them still are under attack.
+
+    Raises:
+        CapabilityError: If the model tells no layers, or the examples are of one class.
+    """
+    if not isinstance(subject.model, TorchModel):
+        raise CapabilityError("units are those of a torch.nn.Module, and the model is none")
+    try:
+        found = usefulness(
+            subject.model,
+            shard.data,
+            last_layer(subject.model),
+            ask.threat,
+            seed=ask.seed,
+            method=PGD(steps=steps),
+            run=shard.run,
+        )
+    except (CutError, DataError) as error:
+        raise CapabilityError(str(error)) from error
+    clean, robust = found.clean.amax(1), found.robust.amax(1)
+    told = {
+        "units": len(clean),
+        "useful": int((clean > 0).sum()),
+        "robust": int((robust > 0).sum()),
+        "mean": float(clean.mean()),
+        "left": float(robust.mean()),
+    }
+    return {SAID: json.dumps(told)}
+
+
 def _hopeless(
     subject: Subject, shard: Shard, seed: int, radius: float, smoothing: Smoothing
 ) -> bool:
@@ -192,4 +263,17 @@ def _hopeless(
     return bool((shown.values.flatten(1).double().norm(dim=1) < room).all())
 
 
-__all__ = ["ATTACKED", "GEOMETRY", "PROVED", "Question", "attacked", "located", "proved"]
+__all__ = [
+    "ATTACKED",
+    "GEOMETRY",
+    "IMAGINED",
+    "PROVED",
+    "SAID",
+    "USEFUL",
+    "Question",
+    "attacked",
+    "imagined",
+    "located",
+    "proved",
+    "useful",
+]

@@ -15,9 +15,9 @@ from conjoin.core.protocols import Batch
 from conjoin.core.quantity import predicted
 from conjoin.core.random import Streams
 from conjoin.core.run import attribute, predict
-from conjoin.core.slice import Cut, Side
 from conjoin.errors import CapabilityError, CutError
 from conjoin.metrics.resemblance import kernel_alignment
+from conjoin.models.places import last_layer
 from conjoin.models.torch import TorchModel
 
 SAID = "alignment"  # the text of a task: what is said of its examples together
@@ -51,10 +51,9 @@ def _features(subject: Subject, shard: Shard, seed: int) -> Tensor:
     model, data, run = subject.model, shard.data, shard.run
     if not isinstance(model, TorchModel):
         return predict(model, data, run=run)
-    own = [n for n, part in model.module.named_modules() if n and _weighs(part)]
     found = []
     try:
-        cut = Cut(own[-1], Side.IN)
+        cut = last_layer(model)
         for rows in torch.arange(len(data)).split(run.rows(data.x.shape)):
             part = data.select(rows)
             x, y = part.x.to(model.device), part.y.to(model.device)
@@ -62,13 +61,9 @@ def _features(subject: Subject, shard: Shard, seed: int) -> Tensor:
             batch = Batch(x, y, Streams.of(seed, part.positions.to(model.device)), context)
             with torch.no_grad():
                 found.append(model.run(batch, take=(cut,))[0].flatten(1).double().cpu())
-    except (CutError, IndexError):  # it runs twice, or not at all
+    except CutError:  # it runs twice, or not at all
         return predict(model, data, run=run)
     return torch.cat(found)
-
-
-def _weighs(module: torch.nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False))
 
 
 __all__ = ["SAID", "beside"]
