@@ -217,9 +217,7 @@ def test_a_picture_raises_the_class_of_the_label_and_keeps_to_the_range() -> Non
     before, after = (predict(model, Dataset(x, even.y)) for x in (even.x, made))
     rows = torch.arange(3)
     assert bool((after[rows, even.y] > before[rows, even.y]).all())
-    assert torch.equal(
-        made[0], made[1]
-    )  # of one class there is one picture: it begins nowhere else
+    assert torch.allclose(made[0], made[1], atol=0.15)  # of one class, but for the attack's start
 
 
 def test_pictures_are_of_images() -> None:
