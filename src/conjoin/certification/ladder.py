@@ -23,11 +23,11 @@ from conjoin.certification.interval import Interval
 from conjoin.certification.jacobian import LocalLipschitz
 from conjoin.certification.lipschitz import Lipschitz
 from conjoin.core.arguments import check_parts
-from conjoin.core.dataset import Dataset
-from conjoin.core.protocols import Attack, Certifier, Model
+from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import Quantity, Target, given, margin
 from conjoin.core.run import Run
 from conjoin.core.threat import Threat
+from conjoin.drivers import Labelled, Network, data_from, model_from
 from conjoin.errors import PlanError
 
 RUNGS: tuple[Certifier, ...] = (
@@ -41,8 +41,8 @@ RUNGS: tuple[Certifier, ...] = (
 
 
 def ladder(
-    model: Model,
-    data: Dataset,
+    model: Network,
+    data: Labelled,
     threat: Threat,
     *,
     attacks: Sequence[Attack] = (),
@@ -56,8 +56,8 @@ def ladder(
     """Certify or refute each example by the first method that can.
 
     Args:
-        model: The model.
-        data: The examples.
+        model: A model, or a ``torch.nn.Module``.
+        data: The examples, or a pair of inputs and labels.
         threat: The set.
         attacks: Tried first, in order.
         rungs: Certifiers, tried in order on what is not decided.
@@ -76,7 +76,8 @@ def ladder(
         raise PlanError(f"expected seconds > 0; got {seconds!r}")
     check_parts(tuple(rungs), "a certifier, e.g. Crown()")
     names = [repr(method) for method in (*attacks, *rungs)]
-    climber = Climber(model, data, threat, quantity, target, seed, run, seconds)
+    held, data = model_from(model), data_from(data)
+    climber = Climber(held, data, threat, quantity, target, seed, run, seconds)
     climber.climb([*(partial(climber.attacked, a) for a in attacks)], 0)
     climber.climb([*(partial(climber.certified_by, r) for r in rungs)], len(attacks))
     return climber.result(ARROW.join(names))

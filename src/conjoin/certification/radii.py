@@ -27,6 +27,7 @@ from conjoin.core.quantity import Quantity, Target, given, margin
 from conjoin.core.result import Evidence, EvidenceClass, Provenance, Result
 from conjoin.core.run import Run
 from conjoin.core.threat import Graded
+from conjoin.drivers import Labelled, Network, data_from, model_from
 from conjoin.errors import PlanError, SoundnessError
 from conjoin.typing import Inputs, PerExample
 
@@ -59,8 +60,8 @@ class Radii(Result):
 
 
 def radii(
-    model: Model,
-    data: Dataset,
+    model: Network,
+    data: Labelled,
     threat: Graded,
     *,
     largest: float,
@@ -78,8 +79,8 @@ def radii(
     To ``largest`` / 2^``steps`` where the rungs decide at every step.
 
     Args:
-        model: The model.
-        data: The examples.
+        model: A model, or a ``torch.nn.Module``.
+        data: The examples, or a pair of inputs and labels.
         threat: The set; its own radius is not used.
         largest: Where the search starts.
         steps: Of the bisection.
@@ -103,7 +104,8 @@ def radii(
             f"{seconds!r}"
         )
     check_parts(tuple(rungs), "a certifier, e.g. Crown()")
-    search = _Search(model, data, threat, tuple(attacks), tuple(rungs), largest)
+    held, data = model_from(model), data_from(data)
+    search = _Search(held, data, threat, tuple(attacks), tuple(rungs), largest)
     asked = quantity, target, seed, run
     deadline = time.perf_counter() + seconds
     for step in range(steps + 1):
