@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -231,3 +232,42 @@ def test_training_raises_the_share_that_is_answered() -> None:
     fit(whole, data, GloRo(eps), Recipe(epochs=40, batch_size=32, rate=1e-2))
     assert proved() > max(0.6, before + 0.2)
     assert float((whole(data.x).argmax(1) == data.y).float().mean()) == proved()  # frozen by fit
+
+
+def moved_weights(net: nn.Sequential) -> None:
+    weight = next(net.parameters()).data
+    weight.copy_(weight.flip(0))  # the same numbers, elsewhere
+
+
+def hooked(net: nn.Sequential) -> None:
+    net[-1].register_forward_hook(lambda module, args, out: 1000 * out)
+
+
+def partly_training(net: nn.Sequential) -> None:
+    net[-1].train()
+
+
+@pytest.mark.parametrize("change", [moved_weights, hooked, partly_training])
+def test_what_is_another_network_is_refused(change: Callable[[nn.Sequential], None]) -> None:
+    net, data = network(), examples(4)
+    whole = gloro(net, eps=0.1, example=data.x)
+    whole(data.x)
+    change(net)
+    for ask in (whole, whole.radius):
+        with pytest.raises(ModelError, match="have changed"):
+            ask(data.x)
+
+
+def test_inputs_of_another_size_are_refused() -> None:
+    class Summing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(1, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(x.flatten(1).sum(1, keepdim=True))
+
+    whole = gloro(Summing().eval(), eps=0.1, example=torch.rand(2, 1, 2, 2))
+    whole(torch.rand(2, 1, 2, 2))
+    with pytest.raises(ModelError, match="inputs of shape"):  # whose constant is twice as large
+        whole(torch.rand(2, 1, 4, 4))

@@ -220,7 +220,11 @@ class RecipeFile(_Part):
         classes = len(data.classes) or int(data.y.max()) + 1
         if not is_call(name):
             return architecture(name, shape, classes, self.seed)
-        made = call(name, ModelError)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # a stranger's layers draw from the global generator
+            torch.manual_seed(self.seed)  # noqa: TID251 - given back at once
+            made = call(name, ModelError)
         if not isinstance(made, nn.Module):
             raise ModelError(f"{name} returned a {type(made).__name__}; expected a torch.nn.Module")
         return made

@@ -5,9 +5,9 @@ affine map with AᵀΛ, exactly; through a function by one of its two lines, by 
 hands Λ to each of its parts. At the input the least value over ball and box ends it.
 
 What is computed is rigorous: coefficients may be *any* numbers as long as the distance of the computed
-from the exact ones is paid for. |fl(AᵀΛ) - AᵀΛ| <= γ |A|ᵀ|Λ| elementwise, so it changes Λ·h by at most
-γ |Λ| (|A| |h|): a *room* for each element of each step, computed once for each example from the boxes
-of all activations. The rounding of the deployed network lies in the same rooms.
+from the exact ones is paid for. ``|fl(AᵀΛ) - AᵀΛ| <= γ |A|ᵀ|Λ|`` elementwise, so it changes Λ·h by at
+most ``γ |Λ| (|A| |h|)``: a *room* for each element of each step, computed once for each example from
+the boxes of all activations. The rounding of the deployed network lies in the same rooms.
 
 Reference: zhang2018crown, section 3; rump2010 for the error terms.
 """
@@ -171,7 +171,7 @@ class Backward:
         return self.known.boxes[place].magnitude
 
     def pay(self, value: Tensor, room: Tensor) -> None:
-        """Add what a row loses: Σ |Λ| room."""
+        """Add what a row loses: ``Σ |Λ| room``."""
         if not self.rigorous:
             return
         whole = value.detach().abs().flatten(2)

@@ -81,8 +81,11 @@ class Climb(Result):
             return Judgement(Verdict.CERTIFIED, f"{name} ({self.provenance.claim})")
         if falsified:
             return Judgement(Verdict.FALSIFIED, f"{name} found an input")
-        last = "nothing was tried" if rung < 0 else f"{name} does not prove it; nothing refutes it"
-        return Judgement(Verdict.UNKNOWN, "; ".join([last, *self.provenance.reasons]))
+        last = (
+            "nothing was tried" if rung < 0 else f"{name}, the last that was tried, leaves it open"
+        )
+        over = [f"passed over: {said}" for said in dict.fromkeys(self.provenance.passed_over)]
+        return Judgement(Verdict.UNKNOWN, "; ".join([last, *self.provenance.reasons, *over]))
 
     def _outcome(self) -> str:
         return (

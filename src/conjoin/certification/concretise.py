@@ -1,6 +1,6 @@
 """The least value of linear functions over a ball cut by a box: where bounds end that go backwards.
 
-Over a box it is exact; over an l1 or l2 ball cut by a box it is the dual in one number λ >= 0,
+Over a box it is exact; over an l1 or l2 ball cut by a box it is the dual in one number λ >= 0::
 
     min a·d  >=  -Σ_i max_m (|a_i| m - λ pen(m)) - λ r_p ,     0 <= m <= c_i ,
 
@@ -110,7 +110,7 @@ def _dot(rows: Tensor, values: Tensor) -> Tensor:
 
 
 def _fitting(size: Tensor, reach: Tensor, radius: Tensor) -> Tensor:
-    """Return a price λ > 0 at which ‖min(|a| / λ, c)‖ is about r."""
+    """Return a price λ > 0 at which ``‖min(|a| / λ, c)‖`` is about r."""
     price: Tensor = torch.linalg.vector_norm(size, dim=2) / radius.clamp(min=1e-150)
     price = price.clamp(min=1e-150)
     for _ in range(STEPS):

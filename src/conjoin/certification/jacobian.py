@@ -165,7 +165,7 @@ class Gradients:
         return found - self.lost * (1 + 1e-9)
 
     def pay(self, at: int, value: Range) -> None:
-        """Add what the rounding of the deployed step can do: Σ max |Λ| room."""
+        """Add what the rounding of the deployed step can do: ``Σ max |Λ| room``."""
         room = self.known.rooms.get(at)
         if room is not None:
             most = torch.maximum(value[0].abs(), value[1].abs()).flatten(2)

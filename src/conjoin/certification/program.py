@@ -112,7 +112,7 @@ class Polyhedron:
         return -w if self.open else torch.minimum(torch.maximum(-w, self.low), self.high)
 
     def _newton(self, lam: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-        """Maximise D(λ) = min over the box of |d|²/2 + λ (W d + r)."""
+        """Maximise ``D(λ) = min over the box of |d|²/2 + λ (W d + r)``."""
         gram = self.w @ self.w.mT if self.open else None
         enough = limit * limit / 2 * (1 + 1e-6)
 
@@ -149,7 +149,7 @@ class Polyhedron:
         return lam, d
 
     def _program(self) -> tuple[Tensor, Tensor]:
-        """Minimise t over W d <= -r and |d| <= t; where no d is feasible, the largest violation."""
+        """Minimise t over W d <= -r and ``|d| <= t``; where no d is feasible, the largest violation."""
         rows, n = self.w.shape
         least = (1e-6 * self.r.abs()[:, None]).clamp(min=1e-300)  # a row may be all zero
         scale = torch.maximum(self.w.abs().sum(1, keepdim=True), least)

@@ -12,6 +12,7 @@ Reference: leino2021, section 3.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,21 @@ from conjoin.errors import ModelError
 from conjoin.models.torch import TorchModel
 from conjoin.nn.head import SLACK, GloRoHead
 from conjoin.training.certified import check_eps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What constants were computed of.
+
+    Attributes:
+        model: The network, as the certifier saw it.
+        digest: Of its weights, buffers, hooks and structure.
+        shape: Of one input.
+    """
+
+    model: TorchModel
+    digest: str
+    shape: tuple[int, ...]
 
 
 class GloRoNetwork(nn.Module):
@@ -49,7 +65,7 @@ class GloRoNetwork(nn.Module):
         self.head = None
         self.constants: Constants | None = None
         self.claim: Claim | None = None
-        self._seen: tuple[int, ...] = ()
+        self._seen: Seen | None = None
 
     def extra_repr(self) -> str:
         """Show the radius, and whether the constants are there."""
@@ -72,7 +88,7 @@ class GloRoNetwork(nn.Module):
         self.constants = ready.constants
         self.head = GloRoHead(self.eps, *pair_lines(ready)).to(example.device)
         self.claim = Claim.SOUND_REAL if ready.deployed is None else Claim.SOUND_DEPLOYED
-        self._seen = self._state()
+        self._seen = Seen(model, model.digest(), tuple(example.shape[1:]))
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +97,7 @@ class GloRoNetwork(nn.Module):
         Raises:
             ModelError: If the constants are not those of these weights.
         """
-        head = self._frozen()
+        head = self._frozen(x)
         logits = self.network(x)
         return head(logits, _length(x))  # type: ignore[no-any-return] # a module's call is untyped
 
@@ -96,23 +112,24 @@ class GloRoNetwork(nn.Module):
     @torch.no_grad()
     def frozen_at(self, x: Tensor) -> tuple[GloRoHead, Tensor, Tensor]:
         """Return the head, the logits in double precision, and the length of each input."""
-        head = self._frozen()
+        head = self._frozen(x)
         return head, self.network(x).double(), _length(x)
 
-    def _frozen(self) -> GloRoHead:
-        if self.head is None:
+    def _frozen(self, x: Tensor) -> GloRoHead:
+        if self.head is None or self._seen is None:
             raise ModelError("the constants are not known yet; call freeze(example) after training")
-        if self.network.training or self._state() != self._seen:
+        training = any(part.training for part in self.network.modules())
+        if training or self._seen.model.digest() != self._seen.digest:
             raise ModelError(
-                "the weights or the mode have changed since the constants were computed; call "
-                "freeze(example) again"
+                "the weights, the mode or the hooks have changed since the constants were computed; "
+                "call freeze(example) again"
+            )
+        if tuple(x.shape[1:]) != self._seen.shape:
+            raise ModelError(
+                f"the constants are for inputs of shape {self._seen.shape}; got "
+                f"{tuple(x.shape[1:])}. Call freeze(example) with an example of that shape"
             )
         return self.head
-
-    def _state(self) -> tuple[int, ...]:
-        """Tell the weights by the sums of their bits: a guard against mistakes, beside the digest."""
-        values = (*self.network.parameters(), *self.network.buffers())
-        return tuple(_bits(value.detach()) for value in values)
 
 
 def gloro(module: nn.Module, *, eps: float, example: Tensor | None = None) -> GloRoNetwork:
@@ -160,12 +177,6 @@ def _least(gaps: Tensor, falling: Tensor, asked: Tensor) -> Tensor:
         gaps > 0, gaps / falling * (1 - 1e-9), 0.0
     )  # x / 0 is infinite: it never falls
     return radius.nan_to_num(nan=0.0, posinf=math.inf).masked_fill(~asked, math.inf).amin(1)
-
-
-def _bits(value: Tensor) -> int:
-    flat = value.contiguous().flatten()
-    words = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(flat.element_size(), torch.uint8)
-    return int(flat.view(words).sum(dtype=torch.int64))
 
 
 def _length(x: Tensor) -> Tensor:

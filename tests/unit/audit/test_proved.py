@@ -121,3 +121,11 @@ def test_no_examples_if_the_plan_says_so(tmp_path: Path) -> None:
     plan = {**audited.PLAN, "certificates": {"examples": 0}}
     result = audit({"m": Net(0)}, data(), plan, folder=tmp_path, sections=SECTIONS)
     assert "certificates.examples = 0" in result.run.sections["certificates"].lacks["m"]
+
+
+def test_of_one_class_none_is_least(tmp_path: Path) -> None:
+    some = data()
+    some = some.select((some.y == 1).nonzero()[:, 0])
+    result = audit({"m": Net(0)}, some, audited.PLAN, folder=tmp_path, sections=SECTIONS)
+    (said,) = (f.sentence for f in result.run.findings if f.kind == "tightness")
+    assert "least" not in said and said.endswith("constant allows.")

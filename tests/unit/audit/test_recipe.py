@@ -229,3 +229,30 @@ def test_an_architecture_refuses_odd_inputs() -> None:
         1,
         10,
     )
+
+
+def test_a_network_of_ones_own_begins_at_the_seed_and_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ownnet.py").write_text(
+        "from torch import nn\n\n\ndef make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = read_recipe(told(tmp_path, TEXT.replace('"8x128"', '"ownnet:make"')))
+    train, _ = recipe.load()
+    state = torch.get_rng_state()
+    first, again = (recipe.build_network(train).state_dict() for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    folder = tmp_path / "run"
+    begin(recipe, folder)
+
+    def kill(event: Event) -> None:
+        if event.act == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(recipe_of(folder), folder, kill, every=3)
+    perform(recipe_of(folder), folder, nothing, every=3)
+    assert (folder / "weights.safetensors").exists()

@@ -237,3 +237,14 @@ def test_units_are_attacked_if_the_plan_asks_for_it(tmp_path: Path) -> None:
 
 def test_no_unit_is_attacked_by_default(found: tuple[AuditResult, Path]) -> None:
     assert told(found, "kinked")["useful"] == []
+
+
+def test_maps_of_zeros_say_nothing(tmp_path: Path) -> None:
+    flat = Net(0)
+    flat.hidden.weight.data.zero_()
+    models = {"flat": flat, "deep": Net(0)}
+    plan = {**PLAN, "threats": ["linf:0.2"]}
+    result = audit(models, data(), plan, folder=tmp_path, sections=(Accuracy(), Boundary()))
+    assert result.run.sections["boundary"].models["flat"]["moved"] == []
+    said = [f.sentence for f in result.run.findings if f.kind == "explanation_attacked"]
+    assert len(said) == 1 and "flat" not in said[0]

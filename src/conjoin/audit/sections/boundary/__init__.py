@@ -129,7 +129,8 @@ class Boundary:
         for name, _, eps in _small(plan, data, settings.share):
             for method in map(str, settings.methods):
                 if has(key := f"{ATTACKED}{method}{UNDER}{name}"):
-                    told.append(moved(columns.at(key), method, name, eps, settings.share))
+                    one = moved(columns.at(key), method, name, eps, settings.share)
+                    told += [] if one is None else [one]
             if has(key := f"{PROVED}{name}"):
                 proofs.append(proof(columns.at(key), name, eps, settings, plan.alpha))
             if has(key := f"{USEFUL}{name}"):

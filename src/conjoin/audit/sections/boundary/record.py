@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -88,19 +89,20 @@ def _correlation(values: Tensor, shown: Tensor, alpha: float) -> Number:
     return mean_of(values, shown, alpha, CORRELATION, Unit.CORRELATION)[0]
 
 
-def moved(columns: Columns, explanation: str, threat: str, eps: float, part: float) -> Moved:
-    """Average what an attack left; every number is an upper bound of the stability."""
-    shown, evidence = (
-        columns["shown"],
-        Evidence.empirical(f"attack on the explanation, eps {eps:g}"),
-    )
+def moved(columns: Columns, explanation: str, threat: str, eps: float, part: float) -> Moved | None:
+    """Average what an attack left; every number is an upper bound of the stability.
+
+    Over the examples that have a map at all; ``None`` if none has: of maps of zeros nothing is said.
+    """
+    own = drawn(torch.arange(len(columns["shown"])), columns["shown"])
+    own = own[columns["mapped"][own]]
+    if not len(own):
+        return None
+    evidence = Evidence.empirical(f"attack on the explanation, eps {eps:g}")
 
     def mean(name: str, bound: Bound, unit: Unit) -> Number:
-        return number(
-            float(drawn(columns[name].double(), shown).mean()), evidence, unit=unit, bound=bound
-        )
+        return number(float(columns[name][own].double().mean()), evidence, unit=unit, bound=bound)
 
-    kept = drawn(columns["kept"], shown)
     return Moved(
         explanation=explanation,
         threat=threat,
@@ -110,8 +112,8 @@ def moved(columns: Columns, explanation: str, threat: str, eps: float, part: flo
         top=mean("top", Bound.UPPER, Unit.SHARE),
         rank=mean("rank", Bound.UPPER, Unit.CORRELATION),
         shift=mean("shift", Bound.LOWER, Unit.NONE),
-        kept=int(kept.sum()),
-        count=len(kept),
+        kept=int(columns["kept"][own].sum()),
+        count=len(own),
     )
 
 

@@ -125,6 +125,7 @@ def attacked(
         "rank": found.rank,
         "shift": found.shift,
         "kept": found.kept,
+        "mapped": (found.before.flatten(1) != 0).any(1),
         "before": found.before[places],
         "after": found.after[places],
     }

@@ -35,6 +35,7 @@ from conjoin.errors import CapabilityError
 HERE = "conjoin.audit.sections.certificates"
 REFERENCE = "leino2021"
 PROOF = Evidence.certified("Lipschitz")
+TIGHT = "The steepest slope of `{model}` found is {tightness} of what its Lipschitz constant allows."
 
 
 class Settings(BaseModel):
@@ -131,21 +132,23 @@ class Certificates:
     def findings(self, records: Records, /) -> Iterable[Finding]:
         """Say how tight the constant is, and which class is proved least."""
         for model, record in records.items():
-            worst = min(record.classes, key=lambda one: one.radius.value)
-            best = max(record.classes, key=lambda one: one.radius.value)
-            name = _named(records.data, worst.label)
+            classes = [one for one in record.classes if one.right]
+            numbers, text = {"tightness": record.tightness}, TIGHT
+            if len(classes) > 1:
+                worst = min(classes, key=lambda one: one.radius.value)
+                best = max(classes, key=lambda one: one.radius.value)
+                least, most = (_named(records.data, one.label) for one in (worst, best))
+                numbers |= {"least": worst.radius, "most": best.radius}
+                text += (
+                    f" Of the classes of which it is right on some, its median certified l2 radius is "
+                    f"least for {least}, {{least}}, and largest for {most}, {{most}}."
+                )
             yield Finding(
                 kind="tightness",
                 model=model,
                 ruling=Ruling(Bearing.OPEN, Verdict.TRUST),
-                text="The steepest slope of `{model}` that occurs is {tightness} of what its Lipschitz "
-                f"constant allows. Its median certified l2 radius is least for {name}, {{least}}, and "
-                f"largest for {_named(records.data, best.label)}, {{most}}.",
-                numbers={
-                    "tightness": record.tightness,
-                    "least": worst.radius,
-                    "most": best.radius,
-                },
+                text=text,
+                numbers=numbers,
                 method=f"Lipschitz constants; slopes at {record.count} examples",
                 references=(REFERENCE,),
                 limits=Certificates.limits[0],
