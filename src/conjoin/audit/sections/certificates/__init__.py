@@ -35,7 +35,9 @@ from conjoin.errors import CapabilityError
 HERE = "conjoin.audit.sections.certificates"
 REFERENCE = "leino2021"
 PROOF = Evidence.certified("Lipschitz")
-TIGHT = "The steepest slope of `{model}` found is {tightness} of what its Lipschitz constant allows."
+TIGHT = (
+    "The steepest slope of `{model}` found is {tightness} of what its Lipschitz constant allows."
+)
 
 
 class Settings(BaseModel):
