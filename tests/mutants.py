@@ -4143,9 +4143,16 @@ EXCHANGED = (
     Mutant(
         "the looser of two bounds counts",
         "data/vnnlib.py",
-        "high[number] = min(high.get(number, end), end)",
-        "high[number] = max(high.get(number, end), end)",
+        "high[number] = min(high.get(number, upper), upper)",
+        "high[number] = max(high.get(number, upper), upper)",
         (VNNLIB,),
+    ),
+    Mutant(
+        "a strict bound of an input loses its strictness",
+        "data/vnnlib.py",
+        "lower = (end, atom.strict)",
+        "lower = (end, False)",
+        (VNNLIB, PROPERTIES),
     ),
     Mutant(
         "one condition of a conjunction is enough",
