@@ -4148,6 +4148,13 @@ EXCHANGED = (
         (VNNLIB,),
     ),
     Mutant(
+        "a number per example is no column",
+        "core/operator.py",
+        "return values[..., None].flatten(axis)",
+        "return values.flatten(axis)",
+        (BOUNDS_ON_GRAPHS,),
+    ),
+    Mutant(
         "a strict bound of an input loses its strictness",
         "data/vnnlib.py",
         "lower = (end, atom.strict)",
