@@ -4143,9 +4143,23 @@ EXCHANGED = (
     Mutant(
         "the looser of two bounds counts",
         "data/vnnlib.py",
-        "high[number] = min(high.get(number, end), end)",
-        "high[number] = max(high.get(number, end), end)",
+        "high[number] = min(high.get(number, upper), upper)",
+        "high[number] = max(high.get(number, upper), upper)",
         (VNNLIB,),
+    ),
+    Mutant(
+        "a number per example is no column",
+        "core/operator.py",
+        "return values[..., None].flatten(axis)",
+        "return values.flatten(axis)",
+        (BOUNDS_ON_GRAPHS,),
+    ),
+    Mutant(
+        "a strict bound of an input loses its strictness",
+        "data/vnnlib.py",
+        "lower = (end, atom.strict)",
+        "lower = (end, False)",
+        (VNNLIB, PROPERTIES),
     ),
     Mutant(
         "one condition of a conjunction is enough",

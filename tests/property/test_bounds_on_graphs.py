@@ -16,13 +16,21 @@ from search import against
 from torch import Tensor, nn
 
 from conjoin import L1, L2, Dataset, Linf, certify, wrap
-from conjoin.certification import AlphaCrown, BranchAndBound, Crown, LocalLipschitz
+from conjoin.certification import (
+    AlphaCrown,
+    BranchAndBound,
+    Crown,
+    Interval,
+    Lipschitz,
+    LocalLipschitz,
+)
 from conjoin.certification.lines import lines, offsets, slope_range
 from conjoin.core.operator import Elementwise
 from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError
 from conjoin.models.activations import ACTIVATIONS as TABLE
 from conjoin.models.activations import leaky, per_channel, relu, softsign, tanhshrink
+from conjoin.training import gloro
 
 KINDS: dict[float, Any] = {math.inf: Linf, 2.0: L2, 1.0: L1}
 EPS = {math.inf: 0.05, 2.0: 0.2, 1.0: 0.5}
@@ -149,3 +157,105 @@ def test_crown_holds_where_an_activation_turns(name: str) -> None:
             found = certify(wrap(module), data, method, Linf(eps))
             result = against(found, truth, data.x, data.y, math.inf, eps, **BUDGET)
             assert not result.contradictions, result.contradictions[0]
+
+
+class Summed(nn.Module):
+    """An affine map of the sum of all elements, a single number per example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return three outputs."""
+        out: Tensor = self.fc(x.sum((1, 2, 3))[:, None])
+        return out
+
+
+class Stacked(nn.Module):
+    """Single numbers per example go through activations, are scaled, shifted, added and stacked."""
+
+    def __init__(self, act: nn.Module, wide: float = 3.0) -> None:
+        super().__init__()
+        self.first, self.last, self.act = nn.Linear(4, 6), nn.Linear(6, 3), act
+        with torch.no_grad():
+            for value in self.parameters():
+                value.mul_(wide)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return three outputs."""
+        h = self.first(x)
+        one = self.act(self.last(self.act(h))[:, 0])
+        two = self.last(h)[:, 0]
+        return torch.stack([two, one, 0.5 * one + 0.25 - self.act(two)], 1)
+
+
+@pytest.mark.parametrize("order", sorted(KINDS))
+@pytest.mark.parametrize("method", [Interval(), Lipschitz(), *METHODS], ids=repr)
+def test_the_bound_of_a_sum_is_its_closed_form(method: Any, order: float) -> None:
+    """z_y - z_k = (w_y - w_k) s + b_y - b_k, and s moves by eps times the dual norm of ones."""
+    if isinstance(method, Lipschitz) and order != 2:
+        pytest.skip("of l2 alone")
+    torch.manual_seed(3)
+    module, x, eps = Summed().double(), torch.rand(4, 1, 3, 3, dtype=torch.float64), 0.05
+    with torch.no_grad():
+        z = module(x)
+        y = z.argmax(1)
+        w = module.fc.weight[:, 0]
+    reach = eps * {math.inf: 9.0, 2.0: 3.0, 1.0: 1.0}[order]
+    apart = z.gather(1, y[:, None]) - z - reach * (w[y][:, None] - w).abs()
+    true = apart.scatter(1, y[:, None], math.inf).amin(1)
+    found = certify(wrap(module), Dataset(x, y), method, KINDS[order](eps, bounds=(-9.0, 9.0)))
+    assert bool((found.lower <= true + 1e-12).all())
+    assert torch.allclose(found.lower.double(), true, atol=1e-6)
+
+
+def test_the_radius_of_a_sum_is_its_closed_form() -> None:
+    torch.manual_seed(3)
+    module, x = Summed(), torch.rand(4, 1, 3, 3)
+    with torch.no_grad():
+        found = gloro(module, eps=0.05, example=x[:1]).radius(x)
+        z, w = module(x).double(), module.fc.weight[:, 0].double()
+    y = z.argmax(1, keepdim=True)
+    each = (z.gather(1, y) - z) / (3 * (w[y] - w).abs())
+    true = each.scatter(1, y, math.inf).amin(1)
+    assert bool((found <= true * (1 + 1e-6)).all()) and torch.allclose(found, true, rtol=1e-2)
+
+
+@pytest.mark.parametrize("act", ["leaky relu, turned", "relu", "tanh", "gelu"])
+@pytest.mark.parametrize("order", sorted(KINDS))
+def test_single_numbers_per_example_are_bounded(act: str, order: float) -> None:
+    made = ACTIVATIONS.get(act, nn.Tanh)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        module = Stacked(made())
+        twin, x = copy.deepcopy(module).double(), torch.rand(3, 4)
+        with torch.no_grad():
+            data = Dataset(x, twin(x.double()).argmax(1))
+        for method in (Interval(), *METHODS):
+            eps = 2 * EPS[order]
+            found = certify(wrap(module), data, method, KINDS[order](eps))
+            result = against(found, twin, data.x, data.y, order, eps, **BUDGET)
+            assert not result.contradictions, f"{method!r}: {result.contradictions[0]}"
+            assert bool(found.lower.isfinite().all())
+
+
+class Kinked(nn.Module):
+    """z_0 - z_1 = |s| + 0.5 - s of s = x_0 + x_1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return two outputs."""
+        s = x.sum(1)
+        return torch.stack([torch.relu(s) + torch.relu(-s) + 0.5, s], 1)
+
+
+def test_dividing_at_a_single_number_closes_the_gap() -> None:
+    """Over the box the one kink is that of a number per example: with its two sides all is linear."""
+    module = Kinked()
+    data = Dataset(torch.tensor([[0.25, -0.25]]), torch.tensor([0]))
+    threat = Linf(1.0, bounds=(-9.0, 9.0))
+    whole = certify(wrap(module), data, Crown(), threat)
+    parts = certify(wrap(module), data, BranchAndBound(splits=20), threat)
+    # |s| + 0.5 - s over s in [-2, 2], least at any s >= 0
+    assert float(whole.lower) < 0.4
+    assert float(parts.lower) == pytest.approx(0.5, abs=1e-5) and float(parts.lower) <= 0.5

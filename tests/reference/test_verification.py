@@ -22,7 +22,7 @@ from conjoin.audit.verification.witness import Deployed
 from conjoin.cli.verdict import told
 from conjoin.core.quantity import PiecewiseLinear
 from conjoin.data.vnnlib import Case, Condition, parsed
-from conjoin.errors import DataError
+from conjoin.errors import CapabilityError, DataError
 
 F = Fraction
 CONJOIN = [sys.executable, "-m", "conjoin.cli"]
@@ -142,6 +142,73 @@ def test_a_point_of_a_thin_box_is_written_as_the_box_says_it(tmp_path: Path) -> 
     case = Case(((F("0.1"), F("0.1")), (F("0.3"), F("0.30000000000000001"))), ((every,),))
     found = Deployed(path, "y").confirmed(case, torch.tensor([[0.5, 0.5]], dtype=torch.float64))
     assert found is not None and found.inputs == (0.1, 0.3)
+
+
+STRICT = {  # y = (x, -x)
+    **{"w": np.float32([[1, -1]]), "b": np.float32([0, 0])},
+    **{"v": np.float32([[1, -1], [-1, 1]]), "c": np.float32([0, 0])},
+}
+
+
+def test_strict_bounds_of_inputs_are_met_strictly(tmp_path: Path) -> None:
+    def verdict(*conditions: str) -> Any:
+        text = spec(["-2"], ["2"], "".join(f"(assert {one})" for one in conditions))
+        return decided(tmp_path, STRICT, text, 3)
+
+    assert verdict("(> X_0 0.5)", "(< X_0 0.5)", "(>= Y_0 0)").verdict == "unsat"
+    assert verdict("(>= X_0 0.5)", "(< X_0 0.5)", "(>= Y_0 0)").verdict == "unsat"
+    assert verdict("(>= X_0 0)", "(< X_0 1)", "(>= Y_0 1)").verdict != "sat"
+    assert verdict("(> X_0 1)", "(<= X_0 2)", "(<= Y_0 1)").verdict != "sat"
+    assert verdict("(>= X_0 0)", "(<= X_0 1)", "(>= Y_0 1)").verdict == "sat"
+    assert verdict("(> X_0 0)", "(< X_0 1)", "(>= Y_0 1.001)").verdict == "unsat"
+    found = verdict("(> X_0 0)", "(< X_0 1)", "(>= Y_0 0.9999)")
+    assert found.verdict == "sat" and 0.9999 <= found.witness.inputs[0] < 1
+
+
+@pytest.mark.parametrize("end", ["0.1", "0.5", "1e-50"])
+def test_a_corner_that_is_left_out_is_stepped_away_from(end: str, tmp_path: Path) -> None:
+    deployed = Deployed(saved(model(NODES, (1, 1), STRICT), tmp_path), "y")
+    every = (Condition((), F(0)),)
+    for sign in (1, -1):
+        bounds = sorted((sign * F(end), F(2 * sign)))
+        case = Case(((bounds[0], bounds[1]),), (every,), ((True, True),))
+        for point in bounds:
+            x = torch.tensor([[float(point)]], dtype=torch.float64)
+            found = deployed.confirmed(case, x)
+            assert found is not None and case.admits(0, F(found.inputs[0]))
+            assert case.admits(0, F(repr(found.inputs[0])))
+            assert abs(found.inputs[0] - float(point)) < 1e-6
+
+
+def test_between_two_neighbours_that_are_left_out_there_is_no_witness(tmp_path: Path) -> None:
+    deployed = Deployed(saved(model(NODES, (1, 1), STRICT), tmp_path), "y")
+    every = (Condition((), F(0)),)
+    low, high = F(1, 2), F(float(np.nextafter(np.float32(0.5), np.float32(1))))
+    x = torch.tensor([[0.5]], dtype=torch.float64)
+    for strict, there in ((((True, True),), False), (((True, False),), True), ((), True)):
+        found = deployed.confirmed(Case(((low, high),), (every,), strict), x)
+        assert (found is not None) == there
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [("-1e39", "1e39"), ("0", "1e39"), ("-1e400", "0"), ("0", "1e400")]
+)
+def test_bounds_beyond_the_numbers_of_the_network_are_refused(
+    low: str, high: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CapabilityError, match="X_0 has a bound beyond single precision"):
+        decided(tmp_path, STRICT, spec([low], [high], "(assert (>= Y_0 0.5))"))
+    deployed = Deployed(tmp_path / "net.onnx", "y")  # alone it does not fail, either
+    case = Case(((F(low) - 1, F(high) + 10**39),), ((Condition((), F(0)),),))
+    x = torch.tensor([[1e300]], dtype=torch.float64)
+    found = deployed.confirmed(case, x)
+    assert found is None or case.admits(0, F(found.inputs[0]))
+
+
+@pytest.mark.parametrize("end", ["1e400", "-1e400"])
+def test_bounds_of_outputs_beyond_doubles_are_refused(end: str, tmp_path: Path) -> None:
+    with pytest.raises(CapabilityError, match="outputs has a bound beyond double precision"):
+        decided(tmp_path, STRICT, spec(["0"], ["1"], f"(assert (<= Y_0 {end}))"))
 
 
 def test_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

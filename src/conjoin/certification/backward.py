@@ -35,6 +35,7 @@ from conjoin.core.operator import (
     Reshape,
     SortPairs,
     Step,
+    flat,
 )
 
 NOTHING: Mapping[int, Tensor] = {}
@@ -121,21 +122,19 @@ class Backward:
             if at in self.known.rooms:
                 self.pay(value, self.known.rooms[at])
             if isinstance(step.op, Given):
-                inputs.append(value.flatten(2))
+                inputs.append(flat(value, 2))
             else:
                 self.through(at, step, value)
-        flat = (
-            inputs[0] if inputs else rows.new_zeros(*rows.shape[:2], self.known.region.low.shape[2])
-        )
-        bound = self.known.region.least(flat) + self.total - self.lost * (1 + 1e-9)
-        return Descent(bound - 16 * UNIT * bound.abs().detach(), flat, met)
+        w = inputs[0] if inputs else rows.new_zeros(*rows.shape[:2], self.known.region.low.shape[2])
+        bound = self.known.region.least(w) + self.total - self.lost * (1 + 1e-9)
+        return Descent(bound - 16 * UNIT * bound.abs().detach(), w, met)
 
     def through(self, at: int, step: Step, value: Tensor) -> None:
         """Hand the coefficients of a step to its sources."""
         op, sources = step.op, step.sources
         if isinstance(op, Affine):
             if op.bias is not None:
-                self.total = self.total + (value * op.bias).flatten(2).sum(2)
+                self.total = self.total + flat(value * op.bias, 2).sum(2)
             self.give(sources[0], each(op.map.transposed, value))
         elif isinstance(op, Reshape):
             self.give(sources[0], each(op.transposed, value))
@@ -153,7 +152,7 @@ class Backward:
         elif isinstance(op, MaxWindows):
             self.largest(at, op, sources[0], value)
         elif isinstance(op, Fixed):
-            self.total = self.total + (value * op.value).flatten(2).sum(2)
+            self.total = self.total + flat(value * op.value, 2).sum(2)
         else:
             self.constant(at, value)
 
@@ -174,8 +173,8 @@ class Backward:
         """Add what a row loses: ``Σ |Λ| room``."""
         if not self.rigorous:
             return
-        whole = value.detach().abs().flatten(2)
-        each = room.flatten(1)[:, None].transpose(1, 2)
+        whole = flat(value.detach().abs(), 2)
+        each = flat(room)[:, None].transpose(1, 2)
         loss = torch.matmul(whole, each)[..., 0]
         if not bool(each.isfinite().all()):  # nothing is lost where nothing is asked
             free = torch.where(whole == 0, 0.0, whole * each.transpose(1, 2))
@@ -189,7 +188,7 @@ class Backward:
             known = self.known.lines[at]
             pair = Lines(*(t[:, None] for t in (known.below, known.under, known.above, known.over)))
         up, down = value.clamp(min=0), value.clamp(max=0)
-        self.total = self.total + (up * pair.under + down * pair.over).flatten(2).sum(2)
+        self.total = self.total + flat(up * pair.under + down * pair.over, 2).sum(2)
         return up * pair.below + down * pair.above
 
     def sorted(self, at: int, op: SortPairs, source: int, value: Tensor) -> None:
@@ -215,16 +214,14 @@ class Backward:
         up = torch.where(won[:, None], value, value.clamp(min=0))
         falls, over = value - up, self.known.boxes[at].high[:, None]
         most = torch.where(falls == 0, 0.0, falls * over)
-        self.total = self.total + most.flatten(2).sum(2)
+        self.total = self.total + flat(most, 2).sum(2)
         self.give(source, _selected(op, box.low, up))
 
     def constant(self, at: int, value: Tensor) -> None:
         """Take a step by its bounds alone."""
         box = self.known.boxes[at]
         up, down = value.clamp(min=0), value.clamp(max=0)
-        self.total = self.total + (up * box.low[:, None] + down * box.high[:, None]).flatten(2).sum(
-            2
-        )
+        self.total = self.total + flat(up * box.low[:, None] + down * box.high[:, None], 2).sum(2)
 
 
 def each(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from conjoin.core.operator import (
     Sort,
     SortPairs,
     Step,
+    flat,
 )
 from conjoin.core.threat import Enclosure
 from conjoin.errors import CapabilityError
@@ -196,7 +197,7 @@ def _scaled_ball(op: Affine, ball: Ball, bias: Tensor, error: Tensor | float) ->
     factor = op.map.scale.flatten()[0].abs()
     centre = op.map(ball.centre) + bias
     slack = 16 * UNIT * (op.map(ball.centre).abs() + bias.abs()) + error
-    wide: Tensor = torch.linalg.vector_norm(slack.flatten(1), ord=ball.order, dim=1)
+    wide: Tensor = torch.linalg.vector_norm(flat(slack), ord=ball.order, dim=1)
     radius = ball.radius * factor * (1 + 16 * UNIT) + wide * (1 + 1e-12)
     return Ball(centre, radius, ball.order)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.rounding import gamma
-from conjoin.core.operator import Affine, Averages, Diagonal, Given, Reshape, Shape, Step
+from conjoin.core.operator import Affine, Averages, Diagonal, Given, Reshape, Shape, Step, flat
 
 PART = 2**22  # numbers of a part of the rows: 32 MiB
 
@@ -164,13 +164,13 @@ def fold(steps: Sequence[Step], chain: Sequence[int]) -> Folded:
             if op.bias is not None:
                 bias = op.bias.expand(step.shape)
                 magnitude = bias.abs() if op.size is None else op.size.expand(step.shape)
-                offset = offset + (rows * bias).flatten(1).sum(1)
-                offset_size = offset_size + (size * magnitude).flatten(1).sum(1)
+                offset = offset + flat(rows * bias).sum(1)
+                offset_size = offset_size + flat(size * magnitude).sum(1)
             share += 2 * gamma(rows[0].numel() + op.map.terms + 16)
             rows, size = op.map.transposed(rows), op.map.absolute().transposed(size)
         elif isinstance(op, Reshape):
             rows, size = op.transposed(rows), op.transposed(size)
-        rows, size = rows.flatten(1), size.flatten(1) * (1 + share)
+        rows, size = flat(rows), flat(size) * (1 + share)
     return Folded(rows, offset, size, offset_size, share)
 
 

@@ -28,7 +28,7 @@ from conjoin.certification.known import (
     still,
 )
 from conjoin.certification.rounding import TINY, UNIT, Rounding, gamma, rounded_down
-from conjoin.core.operator import Affine, Reshape, Step
+from conjoin.core.operator import Affine, Reshape, Step, flat
 from conjoin.core.protocols import Batch, Certifier, Model, carried
 from conjoin.core.quantity import PiecewiseLinear, Quantity
 from conjoin.core.result import Bounds, Claim
@@ -199,7 +199,7 @@ def _row_bounds(box: Box, head: Folded, asked: Asked, error: Tensor) -> Tensor:
     offset_size): of three at most, whatever cancels in ρV; four are subtracted. ``error`` is that of
     the outputs.
     """
-    low, high = box.low.flatten(1), box.high.flatten(1)
+    low, high = flat(box.low), flat(box.high)
     centre, radius = (low + high) / 2, (high - low) / 2 * (1 + 4 * UNIT)
     count, terms = head.rows.shape[1], asked.terms
     share = head.share + gamma(count + 16) + gamma(terms + 16)
@@ -215,7 +215,7 @@ def _row_bounds(box: Box, head: Folded, asked: Asked, error: Tensor) -> Tensor:
     if box.ball is None:
         return lower
     reach = box.ball.radius[:, None]
-    other = about(box.ball.centre.flatten(1), reach)
+    other = about(flat(box.ball.centre), reach)
     for some, rows in asked.across(head.rows):
         dual = torch.linalg.vector_norm(rows, ord=dual_order(box.ball.order), dim=2)
         other[:, some] -= reach * dual * (1 + share)

@@ -39,6 +39,7 @@ from conjoin.core.operator import (
     Reshape,
     SortPairs,
     Step,
+    flat,
 )
 from conjoin.core.protocols import Batch, Certifier, Model, carried
 from conjoin.core.quantity import PiecewiseLinear, Quantity
@@ -168,16 +169,16 @@ class Gradients:
         """Add what the rounding of the deployed step can do: ``Σ max |Λ| room``."""
         room = self.known.rooms.get(at)
         if room is not None:
-            most = torch.maximum(value[0].abs(), value[1].abs()).flatten(2)
-            each = torch.where(most == 0, 0.0, most * room.flatten(1)[:, None])
+            most = flat(torch.maximum(value[0].abs(), value[1].abs()), 2)
+            each = torch.where(most == 0, 0.0, most * flat(room)[:, None])
             self.lost = self.lost + each.sum(2)
 
     def fall(self, value: Range, x: Tensor) -> Tensor:
         """Move each element up with its least slope, or down with its largest."""
-        region, flat = self.known.region, x.flatten(1)[:, None]
-        up = (region.high - flat).clamp(min=0) * (1 + 4 * UNIT) + TINY
-        down = (region.low - flat).clamp(max=0) * (1 + 4 * UNIT) - TINY
-        low, high = (v.flatten(2) for v in value)
+        region, at = self.known.region, flat(x)[:, None]
+        up = (region.high - at).clamp(min=0) * (1 + 4 * UNIT) + TINY
+        down = (region.low - at).clamp(max=0) * (1 + 4 * UNIT) - TINY
+        low, high = (flat(v, 2) for v in value)
         fall, rise = (-low).clamp(min=0), high.clamp(min=0)  # lost by moving up, and down
         # An element moves one way: what it loses at most, and how far it goes at most where it loses.
         worst = torch.maximum(fall * up, rise * -down)

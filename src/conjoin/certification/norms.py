@@ -23,7 +23,7 @@ from torch import Tensor
 
 from conjoin.certification.eigenvalues import UNIT, lanczos, largest_eigenvalue, one_thread
 from conjoin.certification.torus import best_layout, square_bound
-from conjoin.core.operator import Averages, Convolution, Dense, Diagonal, Linear
+from conjoin.core.operator import Averages, Convolution, Dense, Diagonal, Linear, flat
 from conjoin.errors import CapabilityError, ModelError
 
 WRITTEN_OUT = 2**18  # entries of a convolution that is written out without looking further
@@ -56,7 +56,7 @@ def operator_norm(map: Linear) -> float:
     if isinstance(map, Convolution):
         return _convolution_norm(map)
     if math.prod(map.source) * math.prod(map.target) <= LARGEST:
-        return matrix_norm(torch.cat([part.flatten(1) for part in _written_out(map)]))
+        return matrix_norm(torch.cat([flat(part) for part in _written_out(map)]))
     raise CapabilityError(
         f"no bound is known for the norm of {type(map).__name__} from {map.source} to {map.target}; "
         f"expected Dense, Convolution, Diagonal, Averages, or at most {LARGEST} entries"
@@ -148,7 +148,7 @@ def _convolution_norm(map: Convolution) -> float:
         return 0.0
     if math.prod(map.source) * math.prod(map.target) <= WRITTEN_OUT:
         here = replace(map, weight=map.weight.detach().double().cpu())
-        return matrix_norm(torch.cat([part.flatten(1) for part in _written_out(here)]))
+        return matrix_norm(torch.cat([flat(part) for part in _written_out(here)]))
     return root(square_bound(best_layout(map, kernel)), exponent)
 
 

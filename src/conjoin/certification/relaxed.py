@@ -35,6 +35,7 @@ from conjoin.core.operator import (
     Linear,
     Reshape,
     Step,
+    flat,
 )
 from conjoin.errors import CapabilityError
 
@@ -166,9 +167,9 @@ class Region:
                 continue
             step = self.network.steps[place]
             if isinstance(step.op, Given):
-                w = coef.flatten(1)
+                w = flat(coef)
             elif isinstance(step.op, Fixed):
-                constant = constant + (coef * step.op.value.double()).flatten(1).sum(1)
+                constant = constant + flat(coef * step.op.value.double()).sum(1)
             elif isinstance(step.op, Elementwise):
                 source = step.sources[0]
                 coef, more, gaps[place] = self._through(place, coef, values[source])
@@ -178,7 +179,7 @@ class Region:
                 constant = constant + _BACK[type(step.op)](step, coef, pending)
         shape = len(rows), self.network.steps[0].shape
         w = rows.new_zeros(shape[0], math.prod(shape[1])) if w is None else w
-        whole = (rows.abs() * self.sizes[start]).flatten(1).sum(1)
+        whole = flat(rows.abs() * self.sizes[start]).sum(1)
         slack = gamma(8 * (self.network.terms + 32)) * whole + self.network.terms * TINY
         return Rows(w, constant, slack, gaps)
 
@@ -194,8 +195,8 @@ class Region:
         share = torch.where(up, 1.0, torch.where(down, 0.0, share))
         offset = torch.where(against, -bend * chord * low, 0)
         over = chord * (h - low) - h.clamp(min=0)
-        gaps = torch.where(against, -bend * over, 0).flatten(1)
-        return coef * below + bend * share, offset.flatten(1).sum(1), gaps
+        gaps = flat(torch.where(against, -bend * over, 0))
+        return coef * below + bend * share, flat(offset).sum(1), gaps
 
 
 def _add(pending: dict[int, Tensor], place: int, rows: Tensor) -> None:
@@ -213,7 +214,7 @@ def _affine(step: Step, coef: Tensor, pending: dict[int, Tensor]) -> Tensor | fl
     op = step.op
     assert isinstance(op, Affine)  # noqa: S101 - by the table
     _add(pending, step.sources[0], transposed(op.map, coef))
-    return 0.0 if op.bias is None else (coef * op.bias.double()).flatten(1).sum(1)
+    return 0.0 if op.bias is None else flat(coef * op.bias.double()).sum(1)
 
 
 def _reshape(step: Step, coef: Tensor, pending: dict[int, Tensor]) -> float:

@@ -20,7 +20,16 @@ from conjoin.certification.box import Box, Boxes
 from conjoin.certification.concretise import Region
 from conjoin.certification.lines import lines
 from conjoin.certification.rounding import TINY, UNIT
-from conjoin.core.operator import Concat, Elementwise, Given, MaxWindows, Reshape, SortPairs, Step
+from conjoin.core.operator import (
+    Concat,
+    Elementwise,
+    Given,
+    MaxWindows,
+    Reshape,
+    SortPairs,
+    Step,
+    flat,
+)
 from conjoin.models.activations import relu
 
 NUMBERS = 2**21  # of the rows that are carried at once, in the widest activation
@@ -141,14 +150,14 @@ class Relaxing:
             wanted: Which are to be bounded.
             made: Makes rows of the source's value from unit vectors of the numbers.
         """
-        shape, wanted = ends[0].shape, wanted.flatten(1)
-        low, high = (end.flatten(1).clone() for end in ends)
+        shape, wanted = ends[0].shape, flat(wanted)
+        low, high = (flat(end).clone() for end in ends)
         count = int(wanted.sum(1).max()) if wanted.numel() else 0
         order = wanted.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
         for some, at in chunks(known, source, order):
             part, picked = known.part(some), order[some][:, at]
             unit = low.new_zeros(*picked.shape, low.shape[1]).scatter_(2, picked[..., None], 1.0)
-            rows = made(unit.unflatten(2, shape[1:]))
+            rows = made(unit.reshape(*picked.shape, *shape[1:]))
             found = Backward(part)(source, torch.cat([rows, -rows], 1)).bound
             below, above = found.nan_to_num(nan=-torch.inf).chunk(2, 1)
             used = wanted[some].gather(1, picked)

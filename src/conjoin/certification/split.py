@@ -38,6 +38,7 @@ from conjoin.core.operator import (
     RootMeanSquare,
     SortPairs,
     Step,
+    flat,
 )
 from conjoin.errors import CapabilityError
 
@@ -67,7 +68,7 @@ class Path:
         """Bound the norm."""
         if self.matrix is None or self.maps < 2:
             return self.bound
-        whole = self.matrix.flatten(1)
+        whole = flat(self.matrix)
         if min(whole.shape) > SIDE:
             return self.bound
         error = up(gamma(self.terms + 16), self.spread, 1 + 1e-9)
@@ -244,7 +245,7 @@ def split_rows(
     for source, path in paths.items():
         most = lengths * up(norms[source], 1 + 8 * UNIT)
         if path.matrix is not None:
-            product = rows @ path.matrix.flatten(1).mT
+            product = rows @ flat(path.matrix).mT
             count = rows.shape[1] + product.shape[1]
             size: Tensor = torch.linalg.vector_norm(product, dim=1) * (1 + gamma(count + 16))
             error = gamma(path.terms + count + 16) * path.spread + share * path.bound

@@ -18,7 +18,7 @@ from torch import Tensor
 from conjoin.certification.alpha import Ascent, Tilt
 from conjoin.certification.backward import Descent, Relaxed
 from conjoin.certification.relaxing import NUMBERS, Relaxing, kink_of
-from conjoin.core.operator import Elementwise
+from conjoin.core.operator import Elementwise, flat
 
 PARTS = 128  # that are divided at once
 TRIED = 8  # points of each round that the network is asked about
@@ -137,7 +137,7 @@ class Tree:
         known = self.relaxing.narrowed(self.known.part(index), pool.signs)
         empty = index.bool()
         for box in known.boxes.values():
-            empty = empty | (box.low > box.high).flatten(1).any(1)
+            empty = empty | flat(box.low > box.high).any(1)
         rows = self.rows[pool.row][:, None]
         return Ascent(known, rows, pool.signs, (pool.slopes, pool.prices)), empty
 
@@ -151,8 +151,7 @@ class Tree:
     def _divided(self, pool: Pool, ascent: Ascent, met: Descent) -> Pool:
         """Divide each part at the kink whose relaxation costs most; those without one stay."""
         gains = {p: self._gain(ascent.known, p, met.met, pool.signs[p]) for p in self.places}
-        flat = torch.cat([gain.flatten(1) for gain in gains.values()], 1)
-        most, where = flat.max(1)
+        most, where = torch.cat([flat(gain) for gain in gains.values()], 1).max(1)
         split = most > 0
         twice = torch.cat([torch.arange(len(pool)), split.cpu().nonzero()[:, 0]])
         children = pool.part(twice.to(split.device))
@@ -164,7 +163,7 @@ class Tree:
             here = (chosen >= start) & (chosen < start + size) & split[twice.to(split.device)]
             rows, spot = here.nonzero()[:, 0], (chosen - start)[here]
             signs = children.signs[place].clone()
-            signs.flatten(1)[rows, spot] = side[here]
+            flat(signs)[rows, spot] = side[here]
             children.signs[place] = signs
             start += size
         children.tries = torch.where(split[twice.to(split.device)], 0, children.tries + 1)

@@ -25,6 +25,11 @@ from torch.nn import functional
 Shape = tuple[int, ...]  # of one example, without the batch
 
 
+def flat(values: Tensor, axis: int = 1) -> Tensor:
+    """Join all axes from one on, also where there is none: a number per example is one column."""
+    return values[..., None].flatten(axis)
+
+
 class Linear(ABC):
     """A linear map from ``(batch, *source)`` to ``(batch, *target)``.
 
@@ -488,4 +493,5 @@ __all__ = [
     "SortPairs",
     "Step",
     "evaluate",
+    "flat",
 ]

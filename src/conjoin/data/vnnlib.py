@@ -30,6 +30,8 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,4})?$")
 _VARIABLE = re.compile(r"([XY])_(\d{1,7})$")
 
 Linear = Mapping[str, Fraction]  # of variables, and of "" for the constant
+Ends = tuple[tuple[Fraction, Fraction], ...]
+Strict = tuple[tuple[bool, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,23 @@ class Case:
     Attributes:
         bounds: The least and the largest value of each input.
         either: The conjunctions.
+        strict: Whether each bound is itself left out; empty if none is.
     """
 
-    bounds: tuple[tuple[Fraction, Fraction], ...]
+    bounds: Ends
     either: tuple[tuple[Condition, ...], ...]
+    strict: Strict = ()
+
+    def left_out(self, number: int) -> tuple[bool, bool]:
+        """Tell whether the bounds of an input are themselves left out."""
+        return self.strict[number] if self.strict else (False, False)
+
+    def admits(self, number: int, value: Fraction) -> bool:
+        """Tell whether an input may have a value, in exact arithmetic."""
+        (low, high), (above, below) = self.bounds[number], self.left_out(number)
+        return (
+            low <= value <= high and not (above and value == low) and not (below and value == high)
+        )
 
     def holds(self, outputs: Sequence[float]) -> bool:
         """Tell whether one of the conjunctions holds, in exact arithmetic."""
@@ -145,12 +160,16 @@ def parsed(text: str) -> Property:
         raise DataError("expected inputs X_0, X_1, ... and outputs Y_0, Y_1, ... without a gap")
     if not counts["X"] or not counts["Y"]:
         raise DataError("it declares no input or no output; expected (declare-const X_0 Real)")
-    boxes: dict[tuple[tuple[Fraction, Fraction], ...], list[tuple[Condition, ...]]] = {}
+    boxes: dict[tuple[Ends, Strict], list[tuple[Condition, ...]]] = {}
     for clause in clauses:
-        bounds, conditions = _split(clause, counts)
-        if all(low <= high for low, high in bounds):
-            boxes.setdefault(bounds, []).append(conditions)
-    cases = tuple(Case(box, tuple(dict.fromkeys(every))) for box, every in boxes.items())
+        bounds, strict, conditions = _split(clause, counts)
+        ends = zip(bounds, strict or [(False, False)] * len(bounds), strict=True)
+        if all(low < high or (low == high and not any(out)) for (low, high), out in ends):
+            boxes.setdefault((bounds, strict), []).append(conditions)
+    cases = tuple(
+        Case(bounds, tuple(dict.fromkeys(every)), strict)
+        for (bounds, strict), every in boxes.items()
+    )
     return Property(counts["X"], counts["Y"], cases)
 
 
@@ -251,10 +270,10 @@ def _sum(a: Linear, b: Linear, sign: int) -> dict[str, Fraction]:
 
 def _split(
     clause: Sequence[_Atom], counts: Mapping[str, int]
-) -> tuple[tuple[tuple[Fraction, Fraction], ...], tuple[Condition, ...]]:
-    """Tell a conjunction's bounds of inputs from its conditions on outputs."""
-    low: dict[int, Fraction] = {}
-    high: dict[int, Fraction] = {}
+) -> tuple[Ends, Strict, tuple[Condition, ...]]:
+    """Tell a conjunction's bounds of inputs, and which are left out, from its conditions on outputs."""
+    low: dict[int, tuple[Fraction, bool]] = {}  # of equal bounds the one that is left out counts
+    high: dict[int, tuple[Fraction, bool]] = {}
     conditions = []
     for atom in clause:
         linear = dict(atom.linear)
@@ -267,9 +286,11 @@ def _split(
         if kinds == {"X"} and len(places) == 1:
             (_, number, factor), end = places[0], bound / places[0][2]
             if factor > 0:
-                high[number] = min(high.get(number, end), end)
+                upper = (end, not atom.strict)
+                high[number] = min(high.get(number, upper), upper)
             else:
-                low[number] = max(low.get(number, end), end)
+                lower = (end, atom.strict)
+                low[number] = max(low.get(number, lower), lower)
         elif "X" in kinds:
             raise CapabilityError(
                 "a condition is on several inputs, or on inputs and outputs together"
@@ -282,8 +303,9 @@ def _split(
         raise CapabilityError(
             f"X_{missing[0]} has no bound on both sides; expected a box of inputs"
         )
-    bounds = tuple((low[k], high[k]) for k in range(counts["X"]))
-    return bounds, tuple(conditions)
+    bounds = tuple((low[k][0], high[k][0]) for k in range(counts["X"]))
+    strict = tuple((low[k][1], not high[k][1]) for k in range(counts["X"]))
+    return bounds, strict if any(map(any, strict)) else (), tuple(conditions)
 
 
 def _short(form: Any) -> str:

@@ -36,6 +36,7 @@ from conjoin.core.operator import (
     Sort,
     SortPairs,
     Step,
+    flat,
 )
 from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError, PlanError
@@ -161,7 +162,7 @@ class RunningConstants(nn.Module):
         eye = torch.eye(classes, dtype=out.dtype, device=out.device)
         with torch.enable_grad():
             (rows,) = torch.autograd.grad(out, h, eye, create_graph=True)
-        return rows.flatten(1)
+        return flat(rows)
 
     @torch.no_grad()
     def settle(self, rounds: int = 200) -> None:

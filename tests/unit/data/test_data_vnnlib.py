@@ -55,6 +55,24 @@ def test_the_tighter_of_two_bounds_counts_and_an_empty_box_is_no_case() -> None:
     assert cases("(assert (>= X_0 0.2)) (assert (<= Y_0 0))").cases == ()
 
 
+def test_a_strict_bound_of_an_input_leaves_its_number_out() -> None:
+    (case,) = cases("(assert (< X_0 0.1)) (assert (<= X_0 0.1)) (assert (<= Y_0 0))").cases
+    assert case.bounds[0] == (F(-1, 10), F(1, 10)) and case.left_out(0) == (False, True)
+    assert case.admits(0, F(-1, 10)) and case.admits(0, F(0)) and not case.admits(0, F(1, 10))
+    (case,) = cases("(assert (> X_0 -0.1)) (assert (<= X_0 0.05)) (assert (<= Y_0 0))").cases
+    assert case.left_out(0) == (True, False) and case.left_out(1) == (False, False)
+    assert not case.admits(0, F(-1, 10)) and case.admits(0, F(1, 20))
+    (case,) = cases("(assert (< X_0 0.5)) (assert (<= Y_0 0))").cases
+    assert case.left_out(0) == (False, False)  # the closed bound is the tighter
+
+
+@pytest.mark.parametrize("signs", [("<", ">"), ("<=", ">"), ("<", ">=")])
+def test_a_box_that_strictness_empties_is_no_case(signs: tuple[str, str]) -> None:
+    below, over = signs
+    text = f"(assert ({below} X_0 0.05)) (assert ({over} X_0 0.05)) (assert (<= Y_0 0))"
+    assert cases(text).cases == ()
+
+
 values = st.integers(-3, 3)
 atoms = st.tuples(st.sampled_from(["<=", ">=", "<", ">"]), st.integers(0, 2), values).map(
     lambda t: f"({t[0]} Y_{t[1]} {t[2]})"

@@ -22,6 +22,8 @@ from conjoin.core.ball import Linf
 from conjoin.data.vnnlib import Case
 from conjoin.errors import CapabilityError
 
+LARGEST = Fraction(torch.finfo(torch.float32).max)  # of a number in a property
+
 
 class Behind(nn.Module):
     """The conditions of a case behind a network: z = R f(x) - b."""
@@ -34,6 +36,11 @@ class Behind(nn.Module):
         rows = torch.zeros(count, outputs, dtype=torch.float64)
         bounds = torch.ones(count, dtype=torch.float64)
         for at, condition in enumerate(every):
+            if abs(condition.bound) > torch.finfo(torch.float64).max:
+                raise CapabilityError(
+                    "a condition on the outputs has a bound beyond double precision, about which "
+                    "nothing is proved"
+                )
             bounds[at] = -above(condition.bound)
             for number, factor in condition.row:
                 if Fraction(float(factor)) != factor:
@@ -121,7 +128,17 @@ class Chosen:
 
 
 def box(case: Case, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the corners of a case's box, ``(1, *shape)``, in double precision, rounded outwards."""
+    """Return the corners of a case's box, ``(1, *shape)``, in double precision, rounded outwards.
+
+    Raises:
+        CapabilityError: If a corner lies beyond single precision.
+    """
+    for number, ends in enumerate(case.bounds):
+        if any(abs(end) > LARGEST for end in ends):
+            raise CapabilityError(
+                f"X_{number} has a bound beyond single precision ({float(LARGEST):.3g}); "
+                "expected bounds that the network's numbers can reach"
+            )
     low = [-above(-one) for one, _ in case.bounds]
     high = [above(one) for _, one in case.bounds]
     return tuple(  # type: ignore[return-value] # of two

@@ -2,8 +2,9 @@
 
 What a search in double precision found is brought to the precision of the file, inside the box, run by
 onnxruntime, and judged by the outputs that *it* gives, in exact arithmetic. Only then it is a witness.
-Where a box is so thin that no number of the file's precision lies in it, the point is the box's own
-number, which is rounded as any reader of it rounds.
+Bounds that are left out are not met by their own number, neither as it is run nor as it is printed.
+Where a closed box is so thin that no number of the file's precision lies in it, the point is the box's
+own number, which is rounded as any reader of it rounds.
 """
 
 from __future__ import annotations
@@ -68,31 +69,66 @@ class Deployed:
 
     def confirmed(self, case: Case, x: Tensor) -> Witness | None:
         """Bring a point to the file's precision and the box; return it if it violates the property."""
-        said, run = self._inside(case, x.flatten().tolist())
+        found = self._inside(case, x.flatten().tolist())
+        if found is None:
+            return None
+        said, run = found
         outputs = self(run)
         if not all(map(math.isfinite, outputs)) or not case.holds(outputs):
             return None
         return Witness(tuple(said), tuple(outputs))
 
-    def _inside(self, case: Case, point: Sequence[float]) -> tuple[list[float], NDArray[Any]]:
-        """Return the numbers to write, and those that the network gets for them."""
+    def _inside(
+        self, case: Case, point: Sequence[float]
+    ) -> tuple[list[float], NDArray[Any]] | None:
+        """Return the numbers to write, and those that the network gets; None if some are not found."""
         if len(point) != len(case.bounds):
             raise DataError(
                 f"{len(case.bounds)} inputs have bounds; the network takes {len(point)}"
             )
-        run = np.asarray(point, np.float64).astype(self._kind)
+        with np.errstate(over="ignore"):
+            run = np.asarray(point, np.float64).astype(self._kind)
         said = run.astype(np.float64).tolist()
-        for k, (low, high) in enumerate(case.bounds):
-            if low <= Fraction(said[k]) <= high:
+        for k in range(len(said)):
+            if _may(case, k, said[k]):
                 continue
-            near = self._kind(float(low if Fraction(said[k]) < low else high))
-            end = low if Fraction(said[k]) < low else high
-            if not low <= Fraction(float(near)) <= high:  # one step further inwards
-                step = np.nextafter(near, self._kind(math.inf if end == low else -math.inf))
-                near = step if low <= Fraction(float(step)) <= high else near
-            inside = low <= Fraction(float(near)) <= high
-            run[k], said[k] = near, float(near) if inside else float(end)
-        return said, run
+            lower = said[k] <= case.bounds[k][0]
+            with np.errstate(over="ignore"):
+                near = self._kind(_nearest(case.bounds[k][0 if lower else 1]))
+            if not _may(case, k, float(near)):  # one step further inwards
+                step = np.nextafter(near, self._kind(math.inf if lower else -math.inf))
+                near = step if _may(case, k, float(step)) else near
+            run[k] = near
+            said[k] = float(near) if _may(case, k, float(near)) else _thin(case, k)
+        return (said, run) if all(map(math.isfinite, [*said, *run.tolist()])) else None
+
+
+def _may(case: Case, number: int, value: float) -> bool:
+    """Whether an input may have a value, and also as it is printed where bounds are left out."""
+    if not math.isfinite(value):
+        return False
+    (low, high), (over, under) = case.bounds[number], case.left_out(number)
+    printed = Fraction(repr(value))
+    met = not (over and printed <= low) and not (under and printed >= high)
+    return met and case.admits(number, Fraction(value))
+
+
+def _thin(case: Case, number: int) -> float:
+    """The box's own number, where bounds that count themselves leave room for no other."""
+    low, high = case.bounds[number]
+    if any(case.left_out(number)):
+        return math.nan
+    for value in map(_nearest, (low, high)):
+        if math.isfinite(value) and (low == high or case.admits(number, Fraction(repr(value)))):
+            return value
+    return math.nan
+
+
+def _nearest(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _fixed(size: object) -> bool:
