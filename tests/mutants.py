@@ -4190,6 +4190,27 @@ EXCHANGED = (
         (FILES,),
     ),
     Mutant(
+        "the checker takes the larger of what is joined",
+        "certification/checker.py",
+        "return math.hypot(*before) * (1 + 8 * UNIT)",
+        "return max(before) * (1 + 8 * UNIT)",
+        (FILES,),
+    ),
+    Mutant(
+        "the checker takes a steep slope with its sign",
+        "certification/checker.py",
+        'abs(step["ends"][0]) * leaky',
+        'step["ends"][0] * leaky',
+        (FILES,),
+    ),
+    Mutant(
+        "the checker lets a bias differ by example",
+        "certification/checker.py",
+        'np.broadcast_shapes(sizes.get("bias", ()), tuple(shape)) == tuple(shape)',
+        "True",
+        (FILES,),
+    ),
+    Mutant(
         "the torus of the checker is too small for the padding",
         "certification/checker.py",
         "periods = [-(-(p + n) // s) for p, n, s in ends]",

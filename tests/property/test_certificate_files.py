@@ -407,3 +407,66 @@ def test_damaged_files_are_rejected(files: Path, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(checker.RejectedError, match=r"NaN|understood"):
         checker.verified(tmp_path / "c.json", weights)
+
+
+def small(folder: Path) -> Parts:
+    made = nn.Sequential(nn.Linear(6, 16), nn.Hardtanh(), nn.Linear(16, 4)).eval()
+    initialise(made, 3)
+    x = Streams.of(1, torch.arange(4)).uniform(6)
+    write_certificate(wrap(made), Dataset(x, made(x).argmax(1)), folder / "c.json", eps=(0.01,))
+    return parts(folder / "c.json")
+
+
+def by_example(kind: str, story: Any, arrays: Any, weights: Any) -> None:
+    """Let one number or one row for each example stand where one for all belongs."""
+    if kind == "labels":
+        arrays["labels"] = arrays["labels"][:, None]
+        right = arrays["classes"] == arrays["labels"]
+        story["certified"] = [int((right & (arrays["radii"] > e)).sum()) for e in story["eps"]]
+    elif kind == "bias":
+        weights["table"] = np.stack([weights["2.bias"]] * 4)
+        story["steps"][-1]["tensors"]["bias"] = "table"
+        story["steps"][-1]["forms"].pop("bias", None)
+    elif kind == "ends":
+        (clip,) = [s for s in story["steps"] if s["op"] == "elementwise"]
+        clip["ends"] = [[[v] * 16] * 4 for v in clip["ends"]]
+    elif kind == "pairs":
+        arrays["pairs"] = np.stack([arrays["pairs"]] * 4)
+        arrays["radii"] = arrays["radii"] * 0
+        story["certified"] = [0]
+    else:
+        for place, step in enumerate(story["steps"]):
+            for role, name in step["tensors"].items():
+                arrays[f"q{place}{role}"] = weights[name]
+                step["tensors"][role] = f":q{place}{role}"
+
+
+@pytest.mark.parametrize("kind", ["labels", "bias", "ends", "pairs", "beside"])
+def test_tables_by_example_and_weights_from_elsewhere_are_rejected(
+    kind: str, tmp_path: Path
+) -> None:
+    story, arrays, weights = small(tmp_path)
+    assert not rejected(*sealed(story, arrays, weights))
+    by_example(kind, story, arrays, weights)
+    assert rejected(*sealed(story, arrays, weights))
+
+
+def test_constants_of_joints_and_steep_slopes_are_the_true_ones() -> None:
+    joint = checker.constant({"op": "concat"}, 1.0, [3.0, 4.0])  # x -> (3 x, 4 x)
+    assert 5.0 <= joint <= 5.0 + 1e-9
+    step = {"op": "elementwise", "function": "leaky_relu", "ends": [-3.0, 0.0], "bound": 3.0}
+    assert checker.local(step, {}, [1]) == 3.0
+    with pytest.raises(checker.RejectedError, match="at least 3"):
+        checker.local(step | {"bound": 2.9}, {}, [1])
+
+
+def test_weights_that_a_layer_computes_lie_in_the_weights_file(tmp_path: Path) -> None:
+    from conjoin.nn.orthogonal import OrthogonalDense
+
+    made = nn.Sequential(OrthogonalDense(6, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    x = Streams.of(1, torch.arange(4)).uniform(6)
+    with torch.no_grad():
+        data = Dataset(x, made(x).argmax(1))
+    write_certificate(wrap(made), data, tmp_path / "c.json")
+    story, arrays, weights = parts(tmp_path / "c.json")
+    assert "derived.step1.weight" in weights and not rejected(story, arrays, weights)

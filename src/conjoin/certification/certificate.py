@@ -2,7 +2,7 @@
 
     NAME.json           the steps of the network with the norm of each, the radii's counts, all hashes
     NAME.npz            examples, logits, classes, radii, constants of pairs, what is not in the weights
-    NAME.safetensors    the weights
+    NAME.safetensors    the weights, also those that a layer computes of its parameters
 
 :mod:`conjoin.certification.checker` checks them with NumPy alone and without this package; ``conjoin
 verify`` runs it. What is written is what it proves: norms by its own methods, which for convolutions
@@ -81,6 +81,7 @@ def write_certificate(
         parts = zip(data.x.split(256), data.y.split(256), strict=True)
         found = [model(Batch(x, y, Streams.of(0, torch.arange(len(x))))) for x, y in parts]
     arrays, story = _proved(made, data, torch.cat(found).cpu().numpy(), eps)
+    state |= {name: torch.from_numpy(a.copy()) for name, a in made.derived.items()}
     weights = {name: t.numpy() for name, t in state.items()}
     story |= {
         "weights_sha256": checker.fingerprint(weights),

@@ -39,12 +39,16 @@ from conjoin.models.entries import function_of, linear_entries, moved, windows
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Steps, their numbers, and the arrays that are in no weights file."""
+    """Steps, their numbers, and the arrays that are in no weights file.
+
+    Weights that a layer computes (orthogonal rows) are ``derived``: they belong to the weights.
+    """
 
     state: Mapping[str, Tensor]
     steps: list[dict[str, Any]] = field(default_factory=list)
     given: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, Any] = field(default_factory=dict)
+    derived: dict[str, Any] = field(default_factory=dict)
 
     def add(self, step: Step, made: dict[str, Any], numbers: Mapping[str, Any]) -> None:
         """Add a step, with its numbers by their roles."""
@@ -73,6 +77,10 @@ class Listing:
                 named["turned"].append(role)
                 return
         key = f"step{len(self.steps)}.{role}"
+        if named["op"] in {"dense", "conv"}:
+            named["tensors"][role] = f"derived.{key}"
+            self.derived[f"derived.{key}"] = value
+            return
         named["tensors"][role] = f":{key}"
         self.arrays[key] = value
 
