@@ -180,8 +180,8 @@ JOINED = (
     Mutant(
         "shown examples count in what was moved",
         "audit/sections/boundary/record.py",
-        "drawn(columns[name].double(), shown).mean()",
-        "columns[name].double().mean()",
+        'own = drawn(torch.arange(len(columns["shown"])), columns["shown"])',
+        'own = torch.arange(len(columns["shown"]))',
         (WITHSTOOD,),
     ),
     Mutant(
@@ -229,8 +229,8 @@ JOINED = (
     Mutant(
         "inputs pass for features",
         "audit/sections/resemblance/task.py",
-        "Cut(own[-1], Side.IN)",
-        'Cut("", Side.IN)',
+        "cut = last_layer(model)",
+        'cut = last_layer(model).__class__("", last_layer(model).side)',
         (BESIDE,),
     ),
 )
@@ -2318,8 +2318,8 @@ CERTIFICATION = (
     Mutant(
         "an interval bound through a ball forgets its rounding",
         "certification/interval.py",
-        "    other = about(box.ball.centre.flatten(1), reach)\n",
-        "    fixed = fixed * 0\n    other = about(box.ball.centre.flatten(1), reach * 0)\n",
+        "    other = about(flat(box.ball.centre), reach)\n",
+        "    fixed = fixed * 0\n    other = about(flat(box.ball.centre), reach * 0)\n",
         (_RATIONAL,),
     ),
     Mutant(
@@ -4258,15 +4258,15 @@ LINEAR = (
     Mutant(
         "offsets of the lower line are left out",
         "certification/backward.py",
-        "(up * pair.under + down * pair.over).flatten(2)",
-        "(down * pair.over).flatten(2)",
+        "flat(up * pair.under + down * pair.over, 2)",
+        "flat(down * pair.over, 2)",
         (BOUNDS_ON_GRAPHS,),
     ),
     Mutant(
         "a bias is carried back twice",
         "certification/backward.py",
-        "self.total = self.total + (value * op.bias).flatten(2).sum(2)",
-        "self.total = self.total + 2 * (value * op.bias).flatten(2).sum(2)",
+        "self.total = self.total + flat(value * op.bias, 2).sum(2)",
+        "self.total = self.total + 2 * flat(value * op.bias, 2).sum(2)",
         (f"{LINEAR_BOUNDS}::test_crown_is_what_the_paper_says",),
     ),
     Mutant(
@@ -4293,8 +4293,8 @@ LINEAR = (
     Mutant(
         "rounding is not paid for",
         "certification/backward.py",
-        "bound = self.known.region.least(flat) + self.total - self.lost * (1 + 1e-9)",
-        "bound = self.known.region.least(flat) + self.total",
+        "bound = self.known.region.least(w) + self.total - self.lost * (1 + 1e-9)",
+        "bound = self.known.region.least(w) + self.total",
         (f"{LINEAR_BOUNDS}::test_a_deployed_bound_is_below_every_computed_value",),
     ),
     Mutant(
@@ -4581,7 +4581,7 @@ EXACTLY = (
     Mutant(
         "a layer's bias is left out of the rows",
         "certification/relaxed.py",
-        "return 0.0 if op.bias is None else (coef * op.bias.double()).flatten(1).sum(1)",
+        "return 0.0 if op.bias is None else flat(coef * op.bias.double()).sum(1)",
         "return 0.0",
         (EXACT,),
     ),
