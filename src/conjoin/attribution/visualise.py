@@ -31,6 +31,7 @@ from conjoin.errors import DataError
 from conjoin.models.lifted import lifted
 from conjoin.typing import Inputs
 
+REFERENCE = "engstrom2019priors"
 Shift = tuple[int, int]
 JITTER: tuple[Shift, ...] = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 INSIDE = 0.01  # black and white have no log odds
@@ -139,4 +140,4 @@ def visualise(
     return replace(found, inputs=spectrum(x, found.inputs))
 
 
-__all__ = ["JITTER", "Smooth", "spectrum", "visualise"]
+__all__ = ["JITTER", "REFERENCE", "Smooth", "spectrum", "visualise"]

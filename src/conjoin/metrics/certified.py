@@ -39,6 +39,8 @@ from conjoin.drivers import Labelled, Network, attribute, certify, data_from, mo
 from conjoin.errors import PlanError, SoundnessError
 from conjoin.typing import Flags, Hidden, PerExample
 
+REFERENCES = ("levine2019", "leino2021")
+
 
 @dataclass(frozen=True, slots=True)
 class Smoothing:
@@ -186,4 +188,4 @@ def _overlap(values: Tensor, distance: Tensor, smoothing: Smoothing) -> Tensor:
     return least_overlap(patches, distance, top)
 
 
-__all__ = ["CertifiedExplanation", "Smoothing", "certified_explanation"]
+__all__ = ["REFERENCES", "CertifiedExplanation", "Smoothing", "certified_explanation"]

@@ -25,6 +25,7 @@ from torch import Tensor
 from conjoin.core.naming import describe
 from conjoin.errors import DataError
 
+REFERENCES = ("geirhos2020", "kornblith2019")
 LEAST = 4  # examples, of which the unbiased estimate is made
 
 
@@ -90,4 +91,4 @@ def _hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
     return found
 
 
-__all__ = ["error_consistency", "kernel_alignment"]
+__all__ = ["REFERENCES", "error_consistency", "kernel_alignment"]

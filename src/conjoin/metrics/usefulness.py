@@ -29,6 +29,8 @@ from conjoin.drivers import Labelled, Network, data_from, model_from, predict
 from conjoin.errors import DataError
 from conjoin.models.inner import activations
 
+REFERENCE = "ilyas2019"
+
 
 def _raised(outputs: Tensor, aim: Tensor) -> Tensor:
     return -Logit()(outputs, aim)
@@ -109,4 +111,4 @@ def usefulness(
     return Usefulness(found.provenance, told(units, units), told(low, high))
 
 
-__all__ = ["Usefulness", "usefulness"]
+__all__ = ["REFERENCE", "Usefulness", "usefulness"]

@@ -16,6 +16,7 @@ from importlib import resources
 from markupsafe import Markup
 from pydantic import BaseModel
 
+from conjoin.attribution import boundary_saliency, visualise
 from conjoin.audit.columns import Columns
 from conjoin.audit.finding import Finding
 from conjoin.audit.methods import context_of
@@ -50,14 +51,17 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.naming import described
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError
+from conjoin.metrics.attacked import AttackedStability
+from conjoin.metrics.certified import REFERENCES
+from conjoin.metrics.usefulness import REFERENCE as USEFULNESS
 
 HERE = "conjoin.audit.sections.boundary"
 PAPERS = {
-    "normal": "wang2022",
-    "attack": findings.PAPERS[0],
-    "proof": "levine2019",
-    "seen": "engstrom2019priors",
-    "useful": "ilyas2019",
+    "normal": boundary_saliency().reference,
+    "attack": AttackedStability.reference,
+    "proof": REFERENCES[0],
+    "seen": visualise.REFERENCE,
+    "useful": USEFULNESS,
 }
 UNDER = " under "  # between an explanation and a threat, in the key of a task
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict, plain
+from conjoin.audit.references import references_of
 from conjoin.audit.rules import Rules, unmovable
 from conjoin.audit.sections.boundary.record import Moved, Proved, Record
+from conjoin.metrics.attacked import DESCENT, AttackedStability
+from conjoin.metrics.certified import REFERENCES
 
-PAPERS = ("ghorbani2019", "dombrowski2019")
+PAPERS = (AttackedStability.reference, references_of((DESCENT,))[0])
 UPPER = "Upper bounds of the stability: a stronger attack may move a map further."
 
 
@@ -90,7 +93,7 @@ def certified(model: str, one: Proved, alpha: float) -> Iterator[Finding]:
             "on average.",
             numbers={"joint": one.joint, "cosine": one.cosine},
             method=f"Lipschitz constant; concentration, failing with probability {alpha:g} an example",
-            references=("levine2019", "leino2021"),
+            references=REFERENCES,
             limits="SmoothGrad of that noise is another explanation than the gradient.",
         )
 

@@ -32,10 +32,9 @@ from conjoin.audit.task import Shard, Task
 from conjoin.core.dataset import Dataset
 from conjoin.core.result import Evidence
 from conjoin.errors import DataError
-from conjoin.metrics.resemblance import LEAST, error_consistency
+from conjoin.metrics.resemblance import LEAST, REFERENCES, error_consistency
 
 HERE = "conjoin.audit.sections.resemblance"
-REFERENCES = ("geirhos2020", "kornblith2019")
 WITH = "with "  # before a model, in the key of a task
 TRAITS = ("errors", "attacked", "explanations", "features")
 SEVERAL = 3  # models, before it means something which of the others is nearest
