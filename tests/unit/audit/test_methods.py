@@ -120,14 +120,22 @@ def test_every_parameter_of_every_method_survives_a_plan(
 
 def test_each_kind_of_method_is_read_off_its_package() -> None:
     offered = {kind: set(choices(kind)) for kind in KINDS}
-    functions = {"NearestBoundary", "nearest_boundary", "universal"}
+    functions = {"NearestBoundary", "nearest_boundary", "nearest_boundaries", "universal"}
+    functions |= {"FeatureSet", "d_det", "d_rand", "feature_set"}
     assert offered[Attack] == set(attacks.__all__) - functions
-    functions = {"Constants", "certified_radius", "ladder", "radii"}
+    functions = {
+        "Constants",
+        "certified_radius",
+        "ladder",
+        "radii",
+        "ExactBoundary",
+        "exact_boundary",
+    }
     assert offered[Certifier] == set(certification.__all__) - functions
     # A background is data, which a plan has no words for.
     assert offered[Attributor] == set(attribution.__all__) - {"explained", "expected_gradients"}
     functions = {"AttackedExplanation", "attack_explanation", "mean_corruption_error"}
-    functions |= {"CertifiedExplanation", "certified_explanation"}
+    functions |= {"CertifiedExplanation", "certified_explanation", "Usefulness", "usefulness"}
     assert offered[Metric] == set(metrics.__all__) - functions
 
 

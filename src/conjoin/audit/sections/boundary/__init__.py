@@ -95,7 +95,7 @@ class Boundary:
         need_numbers(data)
         methods = {str(one): one.build(context) for one in settings.methods}
         yield Task(located, (subject, shard, plan.bounds, plan.seed), key=GEOMETRY, weight=4)
-        if settings.drawn and shard.shown and not data.features:
+        if settings.drawn and not data.features:
             drawing = subject, shard, plan.bounds, settings.drawn, plan.seed
             yield Task(imagined, drawing, key=IMAGINED, weight=3)
         for name, threat, eps in _small(plan, data, settings.share):

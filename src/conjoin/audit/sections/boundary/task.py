@@ -200,6 +200,8 @@ def imagined(
     shown = data.select(torch.tensor(shard.shown, dtype=torch.int64))
     if not len(shown):
         return {}
+    # Refuses a model without gradients: the penalty alone has one, and would draw something.
+    attribute(subject.model, shown, saliency(), seed=seed, target=given, run=shard.run)
     even = data.x.mean((0, 2, 3))[:, None, None].expand(data.x.shape[1:])
     reach = L2(REACH * (high - low) * math.sqrt(data.x[0].numel()), bounds)
     found = visualise(
