@@ -33,6 +33,8 @@ SMALL: dict[str, Any] = {
     "shown": 3,
     "scored": 5,
     "robustness": {"rounds": 1, "attack": PGD, "search": PGD},
+    "boundary": {"examples": 4, "draws": 50, "drawn": 5},
+    "resemblance": {"examples": 8},
     "diagnosis": {"examples": 8, "again": PGD},
     "explain": {
         "methods": [

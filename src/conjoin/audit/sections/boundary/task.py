@@ -197,9 +197,9 @@ def imagined(
     data = shard.data
     if data.x.ndim != IMAGES or not math.isfinite(high - low):
         raise CapabilityError("a picture of a class is drawn of images whose values have a range")
-    shown = data.select(torch.tensor(shard.shown, dtype=torch.int64))
-    if not len(shown):
+    if not shard.shown:
         return {}
+    shown = data.select(torch.tensor(shard.shown))
     # Refuses a model without gradients: the penalty alone has one, and would draw something.
     attribute(subject.model, shown, saliency(), seed=seed, target=given, run=shard.run)
     even = data.x.mean((0, 2, 3))[:, None, None].expand(data.x.shape[1:])
