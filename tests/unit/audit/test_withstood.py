@@ -248,3 +248,13 @@ def test_maps_of_zeros_say_nothing(tmp_path: Path) -> None:
     assert result.run.sections["boundary"].models["flat"]["moved"] == []
     said = [f.sentence for f in result.run.findings if f.kind == "explanation_attacked"]
     assert len(said) == 1 and "flat" not in said[0]
+
+
+def test_a_page_is_made_of_a_model_that_has_no_maps(tmp_path: Path) -> None:
+    model = looking()
+    model.module[1].weight.data.zero_()
+    plan = {**PLAN, "shown": 3, "threats": ["linf:0.2"]}
+    result = audit({"m": model}, images(), plan, folder=tmp_path, sections=(Accuracy(), Boundary()))
+    assert result.run.sections["boundary"].models["m"]["moved"] == []
+    page = (tmp_path / "report.html").read_text()
+    assert "Side by side" in page and "before and after an attack" not in page

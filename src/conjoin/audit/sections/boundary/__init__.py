@@ -167,13 +167,14 @@ class Boundary:
         if not records:
             return Markup("")
         settings = records.plan.of(self.name, Settings)
-        first = next((key for r in records.values() for key in _keys(r)), "")
+        first = next((one for record in records.values() for one in record.moved), None)
+        key = "" if first is None else f"{ATTACKED}{first.explanation}{UNDER}{first.threat}"
         return fragment(
             HERE,
             "fragment.html.j2",
             records=records,
             titles=_titles(records),
-            examples=rows(records, tensors, f"{ATTACKED}{first}", settings.pictures),
+            examples=rows(records, tensors, key, settings.pictures),
             attacked=first,
             settings=settings,
             floor=records.plan.rules.attacked_top_floor,
@@ -187,10 +188,6 @@ def _small(plan: Plan, data: Dataset, share: float) -> Iterator[tuple[str, Threa
         if movable(threat) and isinstance(threat, Graded):
             eps = share * float(threat.radius(data.x[:1])[0])
             yield name, threat.at(eps), eps
-
-
-def _keys(record: Record) -> list[str]:
-    return [f"{one.explanation}{UNDER}{one.threat}" for one in record.moved]
 
 
 def _titles(records: Records) -> dict[str, str]:
