@@ -14,6 +14,7 @@ Reference: leino2021, section 4 and appendix (TRADES); hu2023, section 4 (EMMA).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -77,7 +78,37 @@ def prepared(objective: Certified, network: nn.Module, example: Tensor) -> Prepa
 
 
 @dataclass(frozen=True, slots=True)
-class GloRo:
+class _OfConstants(ABC):
+    """What objectives of the constants share.
+
+    Attributes:
+        eps: The l2 radius to be proved, in input units.
+        ratio: What eps is multiplied with, over the training.
+        norms: How the norms are found.
+    """
+
+    eps: float
+    ratio: Curve = RISE
+    norms: Power | Gram = Power()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps)
+
+    def prepare(self, network: nn.Module, example: Tensor, /) -> PreparedObjective:
+        """Follow the constants of a network."""
+        return prepared(self, network, example)
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
+        """Return the mean loss in nats; prepares first."""
+        return self.prepare(network, batch.x[:1])(network, batch, progress)
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor, pairs: Tensor, progress: float, /) -> Tensor:
+        """Return the mean loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class GloRo(_OfConstants):
     """Cross-entropy over the classes and ⊥.
 
     Attributes:
@@ -87,20 +118,6 @@ class GloRo:
     """
 
     reference: ClassVar[str] = "leino2021"
-    eps: float
-    ratio: Curve = RISE
-    norms: Power | Gram = Power()  # noqa: RUF009 - frozen
-
-    def __post_init__(self) -> None:
-        check_eps(self.eps)
-
-    def prepare(self, network: nn.Module, example: Tensor, /) -> PreparedObjective:
-        """Follow the constants of a network."""
-        return prepared(self, network, example)
-
-    def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
-        """Return the mean loss in nats; prepares first."""
-        return self.prepare(network, batch.x[:1])(network, batch, progress)
 
     def loss(self, logits: Tensor, labels: Tensor, pairs: Tensor, progress: float, /) -> Tensor:
         """Return the mean cross-entropy of the logits and ⊥."""
@@ -109,32 +126,18 @@ class GloRo:
 
 
 @dataclass(frozen=True, slots=True)
-class TradesGloRo:
+class TradesGloRo(_OfConstants):
     """Cross-entropy, and the divergence of the answer from the one with ⊥.
 
     Attributes:
         eps: The l2 radius to be proved, in input units.
-        weight: λ, over the training.
         ratio: What eps is multiplied with.
         norms: How the norms are found.
+        weight: λ, over the training.
     """
 
     reference: ClassVar[str] = "leino2021"
-    eps: float
     weight: Curve = Fixed(1.0)  # noqa: RUF009 - frozen
-    ratio: Curve = RISE
-    norms: Power | Gram = Power()  # noqa: RUF009 - frozen
-
-    def __post_init__(self) -> None:
-        check_eps(self.eps)
-
-    def prepare(self, network: nn.Module, example: Tensor, /) -> PreparedObjective:
-        """Follow the constants of a network."""
-        return prepared(self, network, example)
-
-    def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
-        """Return the mean loss in nats; prepares first."""
-        return self.prepare(network, batch.x[:1])(network, batch, progress)
 
     def loss(self, logits: Tensor, labels: Tensor, pairs: Tensor, progress: float, /) -> Tensor:
         """Return the mean of both; the divergence is LSE([z, ⊥]) - LSE(z) = -log(1 - p_⊥)."""
@@ -145,7 +148,7 @@ class TradesGloRo:
 
 
 @dataclass(frozen=True, slots=True)
-class EMMA:
+class EMMA(_OfConstants):
     """Cross-entropy with every class moved as far as its own nearest attack.
 
     Attributes:
@@ -155,20 +158,6 @@ class EMMA:
     """
 
     reference: ClassVar[str] = "hu2023"
-    eps: float
-    ratio: Curve = RISE
-    norms: Power | Gram = Power()  # noqa: RUF009 - frozen
-
-    def __post_init__(self) -> None:
-        check_eps(self.eps)
-
-    def prepare(self, network: nn.Module, example: Tensor, /) -> PreparedObjective:
-        """Follow the constants of a network."""
-        return prepared(self, network, example)
-
-    def __call__(self, network: nn.Module, batch: Batch, progress: float, /) -> Tensor:
-        """Return the mean loss in nats; prepares first."""
-        return self.prepare(network, batch.x[:1])(network, batch, progress)
 
     def loss(self, logits: Tensor, labels: Tensor, pairs: Tensor, progress: float, /) -> Tensor:
         """Return the mean cross-entropy of the moved logits."""
