@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,6 +65,10 @@ class TorchModel:
         """Show the wrapped class and its size."""
         count = sum(p.numel() for p in self.module.parameters())
         return f"TorchModel({type(self.module).__name__}, {count} parameters)"
+
+    def __reduce__(self) -> tuple[Callable[..., TorchModel], tuple[nn.Module]]:
+        """Copy and send what it is made of; what was learnt of that is learnt anew."""
+        return partial(type(self), outputs=self._outputs), (self.module,)
 
     @property
     def device(self) -> torch.device:

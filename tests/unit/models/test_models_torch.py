@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -364,3 +365,17 @@ def test_dense_layers_agree_bit_for_bit_in_batches_of_fours_and_else_to_rounding
 
 def test_an_empty_batch_gives_no_rows() -> None:
     assert wrap(dense())(batch_of(X[:0])).shape == (0, 3)
+
+
+def test_what_was_learnt_of_a_module_is_not_sent_with_it() -> None:
+    model = wrap(dense())
+    before = pickle.dumps(model)
+    cut = Cut("0")
+    (there,) = model.run(batch_of(X), take=(cut,))
+    model.run(batch_of(X), put={cut: there})  # traced
+    model.digest()
+    for again in (pickle.loads(before), pickle.loads(pickle.dumps(model))):  # noqa: S301 - just written
+        assert type(again) is TorchModel
+        assert again.digest() == model.digest()
+        assert torch.equal(again(batch_of(X)), model(batch_of(X)))
+    assert len(pickle.dumps(model)) == len(before)
