@@ -33,9 +33,9 @@ SMALL: dict[str, Any] = {
     "shown": 3,
     "scored": 5,
     "robustness": {"rounds": 1, "attack": PGD, "search": PGD},
-    "boundary": {"examples": 4, "draws": 50, "drawn": 5},
-    "resemblance": {"examples": 8},
-    "diagnosis": {"examples": 8, "again": PGD},
+    "boundary": {"examples": 3, "draws": 50, "drawn": 5},
+    "resemblance": {"examples": 5},
+    "diagnosis": {"examples": 4, "again": PGD},
     "explain": {
         "methods": [
             {
