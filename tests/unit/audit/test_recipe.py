@@ -14,7 +14,7 @@ from torch import nn
 from conjoin.audit.recipe import OBJECTIVES, read_recipe
 from conjoin.audit.trained import begin, network_of, perform, recipe_of
 from conjoin.certification import Lipschitz
-from conjoin.cli.main import train
+from conjoin.cli.checked import train
 from conjoin.core.ball import L2
 from conjoin.core.protocols import Event
 from conjoin.core.result import load_tensors
