@@ -49,6 +49,7 @@ CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
 LADDER = "tests/reference/test_ladder.py"
 SPLIT = "tests/reference/test_split.py"
+SEVERAL = "tests/reference/test_several_quantities.py"
 BOUNDS_ON_GRAPHS = "tests/property/test_bounds_on_graphs.py"
 HEAD = "tests/reference/test_head.py"
 INFLUENCE = "tests/reference/test_influence.py"
@@ -563,7 +564,7 @@ HIP = (
 INFLUENCES = (
     Mutant(
         "what moves in front of a cut is a constant to secants",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "value.detach().requires_grad_(value.is_floating_point())",
         "value.detach().requires_grad_(cut in self.cuts)",
         (f"{INFLUENCE}::test_what_by_passes_a_gate_counts_by_its_mean",),
@@ -1462,14 +1463,49 @@ MODELS = (
     ),
     Mutant(
         "a secant is the derivative at its left end",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "        partner[starts] = partner[ends]\n",
         "",
         (f"{ATTRIBUTION}::test_one_panel_is_exact_where_derivatives_at_its_ends_are_not",),
     ),
     Mutant(
-        "a panel has the gradient at its right end",
+        "several quantities have the gradient of the first",
+        "attribution/passes.py",
+        "found += gradients(values[-1], at,",
+        "found += gradients(values[0], at,",
+        (f"{SEVERAL}::test_rows_of_a_linear_model_come_back_each_as_its_own_saliency",),
+    ),
+    Mutant(
+        "several quantities are laid out cut by cut",
         "attribution/influence.py",
+        "whole.values[k * size : (k + 1) * size]",
+        "whole.values[k :: len(quantities)]",
+        (f"{SEVERAL}::test_quantities_together_are_those_alone_at_the_forwards_of_one",),
+    ),
+    Mutant(
+        "a cut has other noise for each quantity",
+        "core/distribution.py",
+        "        cuts = tuple(dict.fromkeys(cuts))\n",
+        "",
+        (f"{SEVERAL}::test_quantities_together_are_those_alone_at_the_forwards_of_one",),
+    ),
+    Mutant(
+        "every quantity is held to the change of the first",
+        "core/run.py",
+        "None if changes is None else changes[k]",
+        "None if changes is None else changes[0]",
+        (f"{SEVERAL}::test_quantities_together_are_those_alone_at_the_forwards_of_one",),
+    ),
+    Mutant(
+        "a quantity about two classes takes them the other way round",
+        "core/quantity.py",
+        "told.expand(len(outputs)",
+        "told.flip([0] * told.ndim).expand(len(outputs)",
+        (f"{SEVERAL}::test_rows_of_a_linear_model_come_back_each_as_its_own_saliency",),
+    ),
+    Mutant(
+        "a panel has the gradient at its right end",
+        "attribution/passes.py",
         "                passed[start].gradients,\n",
         "                passed[end].gradients,\n",
         (f"{ATTRIBUTION}::test_one_panel_is_exact_where_derivatives_at_its_ends_are_not",),
@@ -1504,7 +1540,7 @@ MODELS = (
     ),
     Mutant(
         "midpoints take the place of panels in silence",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "                _log.warning(\n",
         "                _log.debug(\n",
         (f"{ATTRIBUTION}::test_where_no_secant_is_known_midpoints_take_their_place",),
@@ -1761,14 +1797,14 @@ METHODS = (
     ),
     Mutant(
         "where no secant is known the gradient at the start is taken",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "return {cut: (value + panel.to[cut]) / 2 for cut, value in panel.put.items()}",
         "return dict(panel.put)",
         (f"{ATTRIBUTION}::test_where_no_secant_is_known_midpoints_take_their_place",),
     ),
     Mutant(
         "two panels from one node share its row",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "        if start in leaving:\n            start = len(points)\n            "
         "points.append(probe.put)\n",
         "",

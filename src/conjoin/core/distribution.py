@@ -101,6 +101,7 @@ class Gaussian:
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield ``draws`` probes; draw k of an example is the same in every batch."""
+        cuts = tuple(dict.fromkeys(cuts))
         with torch.no_grad():
             still = model.run(batch, take=cuts)
         total, size = _MOMENTS[self.moment](self.draws), per_pass(*still)
