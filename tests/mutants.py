@@ -49,6 +49,7 @@ CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
 LADDER = "tests/reference/test_ladder.py"
 SPLIT = "tests/reference/test_split.py"
+SECOND = "tests/unit/models/test_models_second.py"
 SEVERAL = "tests/reference/test_several_quantities.py"
 BOUNDS_ON_GRAPHS = "tests/property/test_bounds_on_graphs.py"
 HEAD = "tests/reference/test_head.py"
@@ -690,10 +691,10 @@ INFLUENCES = (
     ),
     Mutant(
         "layer norm forgets that its scale moves",
-        "models/product_rules.py",
-        "found = g * (1 / size + 1 / there) / 2 - along * mean",
-        "found = g * (1 / size + 1 / there) / 2",
-        (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+        "models/slopes.py",
+        "return (g * size - a * (first * p + both * q) - b * (both * p + second * q)).to(kind)",
+        "return (g * size).to(kind)",
+        ("tests/unit/models/test_models_secant.py",),
     ),
     Mutant(
         "nodes are placed where nothing changes",
@@ -1502,6 +1503,49 @@ MODELS = (
         "told.expand(len(outputs)",
         "told.flip([0] * told.ndim).expand(len(outputs)",
         (f"{SEVERAL}::test_rows_of_a_linear_model_come_back_each_as_its_own_saliency",),
+    ),
+    Mutant(
+        "the slope of a norm counts both ends alike",
+        "models/slopes.py",
+        "first, second = 1 / (one * w) - both, 1 / (two * w) - both",
+        "second, first = 1 / (one * w) - both, 1 / (two * w) - both",
+        (f"{SECOND}::test_the_slope_of_a_normalisation_is_its_mean_derivative_on_the_way",),
+    ),
+    Mutant(
+        "a norm has the slope of a way that does not lead through zero",
+        "models/slopes.py",
+        "    through = product < 0\n",
+        "    through = product < -torch.inf\n",
+        (f"{SECOND}::test_the_slope_of_a_normalisation_is_its_mean_derivative_on_the_way",),
+        "one expression of the other: it cancels, which single precision alone would show",
+    ),
+    Mutant(
+        "attention looks where a boolean mask forbids it",
+        "models/multihead.py",
+        "scores.masked_fill(mask, -torch.inf)",
+        "scores.masked_fill(~mask, -torch.inf)",
+        (f"{SECOND}::test_attention_of_torch_is_explained_as_the_same_written_out",),
+    ),
+    Mutant(
+        "attention is scaled by the width of all heads",
+        "models/multihead.py",
+        "q / math.sqrt(q.shape[-1])",
+        "q / math.sqrt(q.shape[-1] * q.shape[1])",
+        (f"{SECOND}::test_attention_of_torch_is_explained_as_the_same_written_out",),
+    ),
+    Mutant(
+        "a batch that stands second is believed to be followed anywhere",
+        "models/second.py",
+        "return rows.equal(marks(len(rows), rows.device))",
+        "return True",
+        (f"{SECOND}::test_the_batch_is_found_where_it_is_as_long_as_the_sequence",),
+    ),
+    Mutant(
+        "pieces of a batch that stands second are not seen",
+        "models/switches.py",
+        "            return pieces.transpose(0, 1)\n",
+        "            return pieces.new_zeros(self.rows, 0)\n",
+        (f"{SECOND}::test_a_network_with_the_batch_second_is_not_taken_for_a_smooth_one",),
     ),
     Mutant(
         "a panel has the gradient at its right end",

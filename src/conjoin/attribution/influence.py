@@ -71,11 +71,15 @@ class Influence:
 
     def __call__(self, model: Sliceable, batch: Batch, /) -> Tensor:
         """Return the attribution, shaped like the activation at ``where.start``."""
-        return self._found(model, batch, (self.where.start,), (self.quantity,)).values[0]
+        return self.at(model, batch, (self.where.start,)).values[0]
 
     def estimate(self, model: Sliceable, batch: Batch, /) -> Estimate:
         """Return the attributions at :attr:`cuts`, from the same passes."""
-        return self._found(model, batch, self.cuts, (self.quantity,))
+        return self.at(model, batch, self.cuts)
+
+    def at(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Estimate:
+        """Return the attributions at several cuts, from the same passes."""
+        return self._found(model, batch, cuts, (self.quantity,))
 
     def each(
         self, model: Sliceable, batch: Batch, quantities: Sequence[Question], /
