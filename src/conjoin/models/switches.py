@@ -11,7 +11,6 @@ It tells where a path crosses the pieces of a network, *not* how much the gradie
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,26 +53,20 @@ class Switches(TorchFunctionMode):
             names, seen = look
             bound = {**dict(zip(names.split(), args, strict=False)), **named}
             first = bound.get("input")
-            if isinstance(first, Tensor) and first.ndim:
+            if isinstance(first, Tensor) and self._second(first):
+                bound["input"], first = first.transpose(0, 1), first.transpose(0, 1)
+            if isinstance(first, Tensor) and first.ndim and len(first) >= self.rows:
                 for pieces in seen(bound):
-                    self._compare(self._in_front(pieces))
+                    self._compare(pieces)
         return func(*args, **named)
 
-    def _in_front(self, pieces: Tensor) -> Tensor:
-        """Return pieces with the batch in front, where it stands first or second by its size.
-
-        Of pieces that no row has for itself none are left: the network is not smooth, and where they
-        change is not known.
-        """
-        second = pieces.shape[1] if pieces.ndim > 1 else 0
-        if len(pieces) not in self.sizes and second in self.sizes:
-            return pieces.transpose(0, 1)
-        return pieces if len(pieces) >= self.rows else pieces.new_zeros(self.rows, 0)
+    def _second(self, value: Tensor) -> bool:
+        """Tell by its size whether the batch stands second, as between the layers of a sequence."""
+        return value.ndim > 2 and len(value) not in self.sizes and value.shape[1] in self.sizes
 
     def _compare(self, pieces: Tensor) -> None:
         """Add the share of elements in which neighbouring blocks differ."""
-        rows = pieces[: self.rows]
-        blocks = rows.reshape(self.blocks, self.rows // self.blocks, math.prod(rows.shape[1:]))
+        blocks = pieces[: self.rows].reshape(self.blocks, self.rows // self.blocks, -1)
         differ = (blocks[1:] != blocks[:-1]).view(torch.uint8)  # counting flags is slow
         share = differ.sum(2, dtype=torch.int32).double() / max(1, blocks.shape[2])
         self.total = share if self.total is None else self.total + share

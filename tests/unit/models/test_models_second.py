@@ -237,6 +237,26 @@ def test_keys_and_values_of_another_width_and_padding() -> None:
     assert bool((seen[padding[:, None].expand_as(seen)] == 0).all())
 
 
+def test_the_function_of_torch_takes_boolean_masks_itself() -> None:
+    layer = nn.MultiheadAttention(WIDTH, 2).double().requires_grad_(False)
+    x = numbers(4, LENGTH, WIDTH, seed=5, dtype=DOUBLE).requires_grad_()
+    weights = (layer.in_proj_weight, layer.in_proj_bias, None, None, False, 0.0)
+
+    def attended() -> Tensor:
+        z = x.transpose(0, 1)
+        out, _ = functional.multi_head_attention_forward(
+            *(z, z, z, WIDTH, 2, *weights, layer.out_proj.weight, layer.out_proj.bias),
+            attn_mask=CAUSAL,
+            training=False,
+        )
+        return out.square().sum()
+
+    (wanted,) = torch.autograd.grad(attended(), x)
+    with Slopes(torch.arange(4), 1):
+        (slope,) = torch.autograd.grad(attended(), x)
+    assert torch.allclose(slope, wanted, atol=1e-12)
+
+
 def test_a_network_with_the_batch_second_is_not_taken_for_a_smooth_one() -> None:
     shares = []
     for first in (True, False):
