@@ -53,7 +53,7 @@ def check_made_of(call: Call, out: Any, sizes: Collection[int], seconds: Seconds
         CapabilityError: Naming the operation.
     """
     check_unrounded(call, out)
-    if not seconds.any(call.given):
+    if not seconds.any(call.given) or all(t.ndim == 0 for t in call.results(out)):
         try:
             check_rows(call, out, sizes)
         except CapabilityError:
