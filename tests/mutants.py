@@ -49,6 +49,7 @@ CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
 LADDER = "tests/reference/test_ladder.py"
 SPLIT = "tests/reference/test_split.py"
+TEXTS = "tests/unit/audit/test_texts_attacked.py"
 SECOND = "tests/unit/models/test_models_second.py"
 SEVERAL = "tests/reference/test_several_quantities.py"
 BOUNDS_ON_GRAPHS = "tests/property/test_bounds_on_graphs.py"
@@ -1503,6 +1504,35 @@ MODELS = (
         "told.expand(len(outputs)",
         "told.flip([0] * told.ndim).expand(len(outputs)",
         (f"{SEVERAL}::test_rows_of_a_linear_model_come_back_each_as_its_own_saliency",),
+    ),
+    Mutant(
+        "nearest words are the farthest",
+        "audit/tokens.py",
+        "alike.sort(dim=1, descending=True, stable=True)",
+        "(-alike).sort(dim=1, descending=True, stable=True)",
+        (f"{TEXTS}::test_nearest_words_are_those_of_the_least_angle_and_cap_no_verdict",),
+    ),
+    Mutant(
+        "words that nobody vouches for cap a verdict",
+        "audit/sections/robustness/claims.py",
+        "ruling = NO_CAP if under.norm == NEAREST else ruling",
+        "ruling = NO_CAP if under.norm == 'none' else ruling",
+        (f"{TEXTS}::test_nearest_words_are_those_of_the_least_angle_and_cap_no_verdict",),
+    ),
+    Mutant(
+        "a candidate may be replaced by its word as well",
+        "data/sentences.py",
+        "            found.setdefault(number[row[0]], []).extend(number[word] for word in row[1:])\n",
+        "            found.setdefault(number[row[0]], []).extend(number[word] for word in row[1:])\n"
+        "            found.setdefault(number[row[1]], []).append(number[row[0]])\n",
+        ("tests/unit/data/test_data_sentences.py::test_candidates_lead_one_way",),
+    ),
+    Mutant(
+        "a budget of words is the one that was asked about first",
+        "audit/sections/robustness/sweep.py",
+        "return self.threat.at(eps.to(data.x.dtype) if data.x.is_floating_point() else eps)",
+        "return self.threat.at(eps.to(data.x.dtype) if data.x.is_floating_point() else eps * 0 + 9)",
+        (f"{TEXTS}::test_numbers_are_upper_bounds_and_distances_those_of_all_replacements",),
     ),
     Mutant(
         "the slope of a norm counts both ends alike",
