@@ -1528,11 +1528,52 @@ MODELS = (
         ("tests/unit/data/test_data_sentences.py::test_candidates_lead_one_way",),
     ),
     Mutant(
-        "a budget of words is the one that was asked about first",
+        "texts are searched for nearer replacements no closer than two words",
         "audit/sections/robustness/sweep.py",
-        "return self.threat.at(eps.to(data.x.dtype) if data.x.is_floating_point() else eps)",
-        "return self.threat.at(eps.to(data.x.dtype) if data.x.is_floating_point() else eps * 0 + 9)",
-        (f"{TEXTS}::test_numbers_are_upper_bounds_and_distances_those_of_all_replacements",),
+        "            open_ = open_ & (distance > withstood + 1)\n",
+        "            open_ = open_ & (distance > withstood + 2)\n",
+        (f"{TEXTS}::test_the_nearest_texts_are_found_by_halving",),
+    ),
+    Mutant(
+        "every axis of a mask is shifted as the first",
+        "attribution/rise.py",
+        "first = (moves[:, axis] * cell).long()",
+        "first = (moves[:, 0] * cell).long()",
+        (
+            "tests/reference/test_perturbation.py::"
+            "test_each_axis_of_a_mask_is_shifted_by_a_draw_of_its_own",
+        ),
+    ),
+    Mutant(
+        "regions of each example are those of the first batch",
+        "metrics/localisation.py",
+        "return region[keep.to(region.device)]",
+        "return region[: len(keep)]",
+        ("tests/reference/test_scores.py::test_regions_of_each_example_go_with_their_examples",),
+    ),
+    Mutant(
+        "small elements count as a share of the mean",
+        "metrics/relative.py",
+        "(SMALL * size.amax(1, keepdim=True))",
+        "(SMALL * size.mean(1, keepdim=True))",
+        (
+            "tests/reference/test_scores.py::"
+            "test_small_elements_of_relative_changes_count_as_a_share_of_the_largest",
+        ),
+    ),
+    Mutant(
+        "top units are reported on the half on which they were chosen",
+        "audit/sections/explain/inside.py",
+        "top = [_top(unit, second, alpha) for unit",
+        "top = [_top(unit, {**second, 'sum': first['sum']}, alpha) for unit",
+        ("tests/unit/audit/test_inside.py::test_the_top_units_are_those_of_the_drawn_examples",),
+    ),
+    Mutant(
+        "a text passes for a number",
+        "core/counted.py",
+        "if not isinstance(value, wanted) or isinstance(value, bool):",
+        "if isinstance(value, bool):",
+        ("tests/unit/core/test_counted.py",),
     ),
     Mutant(
         "the slope of a norm counts both ends alike",
@@ -3247,9 +3288,9 @@ STRONGER = (
     Mutant(
         "the means of the shards are not added up",
         "audit/sections/explain/inside.py",
-        'total = sum(one["count"] for one in told)',
-        'total = told[0]["count"]',
-        (INSIDE,),
+        'return {"count": sum(one["count"] for one in parts), **sums}',
+        'return {"count": parts[0]["count"], **sums}',
+        ("tests/unit/audit/test_inside.py::test_shards_add_up",),
     ),
     Mutant(
         "each unit sees what the first does",

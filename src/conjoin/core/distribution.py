@@ -30,6 +30,7 @@ from conjoin.core.baseline import (
     Row,
     zeros,
 )
+from conjoin.core.counted import check_numbers
 from conjoin.core.path import Filled, Image, Path, Straight
 from conjoin.core.probing import Sum, chunks, per_pass
 from conjoin.core.protocols import (
@@ -97,6 +98,7 @@ class Gaussian:
     moment: Moment = Moment.MEAN
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_draws(self.draws, self.scale)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
@@ -145,6 +147,7 @@ class Within:
     draws: int = 32
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_draws(self.draws)
         if not meets(self.threat, Threat):
             raise PlanError(f"expected a threat, e.g. Linf(0.1); got {self.threat!r}")
@@ -259,6 +262,7 @@ class Noisy:
     relative: bool = True
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_draws(self.draws, self.scale)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:

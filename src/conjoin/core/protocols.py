@@ -392,6 +392,19 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class Rowed(Metric, Protocol):
+    """A metric that holds something for each example of the data."""
+
+    def rows(self, keep: Tensor, count: int, /) -> Metric:
+        """Return the metric of some of ``count`` examples, by their positions.
+
+        Raises:
+            DataError: If it is of another number of examples.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Progress of a driver: ``done`` of ``total`` examples of ``act`` are finished."""
@@ -423,6 +436,7 @@ __all__ = [
     "Probe",
     "Probes",
     "Promise",
+    "Rowed",
     "Secant",
     "Seen",
     "Sharing",

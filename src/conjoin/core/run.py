@@ -69,6 +69,7 @@ from conjoin.core.protocols import (
     Model,
     Observer,
     Preparable,
+    Rowed,
     Sweeping,
 )
 from conjoin.core.quantity import Quantity, Question, Target, given, margin, predicted
@@ -367,7 +368,8 @@ def score(
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part = explained[rows.to(explained.device)].to(batch.x.device, copy=True)
         with modes_kept():
-            came = metric(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
+            own = metric.rows(rows, len(data)) if meets(metric, Rowed) else metric
+            came = own(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
         return {"values": check_scores(metric, came, batch.x)}
 
     story = _story("score", metric, seed)

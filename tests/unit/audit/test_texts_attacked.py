@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import combinations, product
 from pathlib import Path
@@ -15,11 +16,16 @@ from conjoin.audit import AuditResult, audit
 from conjoin.audit.plan import Plan, make_plan
 from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.audit.sections.robustness import Robustness
+from conjoin.audit.sections.robustness.sweep import Sweep, nearest
 from conjoin.audit.threats import make_threat, read_threat
 from conjoin.audit.tokens import nearest_words, parse_tokens
 from conjoin.audit.wording import sentence, unit
 from conjoin.core.dataset import Dataset
+from conjoin.core.protocols import Batch, Model
+from conjoin.core.quantity import Quantity
+from conjoin.core.run import Run
 from conjoin.core.substitution import Substitution, listed
+from conjoin.core.threat import Threat
 from conjoin.data import Texts
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
@@ -89,6 +95,46 @@ def test_numbers_are_upper_bounds_and_distances_those_of_all_replacements(tmp_pa
                 )
                 assert row["distance"] >= least and row["distance"] == int(row["distance"])
     assert threats[0]["proved"] == 0 and not result.run.sections["robustness"].lacks
+
+
+class Falls:
+    """An attack that wins where it may replace so many words, and replaces that many."""
+
+    def __init__(self, needs: int) -> None:
+        self.needs, self.asked = needs, list[float]()
+
+    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:
+        assert isinstance(threat, Substitution)
+        budget = threat.radius(batch.x)
+        self.asked.append(float(budget[0]))
+        z = threat.at(float(self.needs)).sample(batch.x, batch.rng)
+        return torch.where((budget >= self.needs)[:, None], z, batch.x)
+
+
+@pytest.mark.parametrize("needs", [1, 2, 3, 4, 5])
+def test_the_nearest_texts_are_found_by_halving(needs: int) -> None:
+    x = torch.full((1, 6), 2)
+    data = Texts(x, torch.tensor([0]), words=tuple("abcd"), candidates=listed({2: [3]}, 4))
+    module = nn.Embedding(4, 2)  # wrong as soon as one word is replaced
+    module.weight.data = torch.tensor([[0.0, 0], [0, 0], [1, 0], [-60, 60]])
+    threat, attack_ = Substitution(listed({2: [3]}, 4), 2), Falls(needs)
+    sweep = Sweep("tokens:2", threat, attack_, attack_, (), 2.0, 5, 0)
+    found = nearest(TorchModel(Summed(module)), data, sweep, Run())
+    assert float(found["distance"][0]) == (needs if needs <= 4 else math.inf)
+    assert all(asked == int(asked) for asked in attack_.asked)
+    assert len(attack_.asked) == len(set(attack_.asked)) <= 3  # no budget twice
+
+
+class Summed(nn.Module):
+    """Adds up what the words say."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.embedding(tokens).sum(1)
+        return out
 
 
 def test_the_page_marks_what_was_replaced_and_says_who_vouches(tmp_path: Path) -> None:
