@@ -1528,13 +1528,6 @@ MODELS = (
         ("tests/unit/data/test_data_sentences.py::test_candidates_lead_one_way",),
     ),
     Mutant(
-        "texts are searched for nearer replacements no closer than two words",
-        "audit/sections/robustness/sweep.py",
-        "            open_ = open_ & (distance > withstood + 1)\n",
-        "            open_ = open_ & (distance > withstood + 2)\n",
-        (f"{TEXTS}::test_the_nearest_texts_are_found_by_halving",),
-    ),
-    Mutant(
         "every axis of a mask is shifted as the first",
         "attribution/rise.py",
         "first = (moves[:, axis] * cell).long()",
