@@ -49,6 +49,9 @@ CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
 LADDER = "tests/reference/test_ladder.py"
 SPLIT = "tests/reference/test_split.py"
+TEXTS = "tests/unit/audit/test_texts_attacked.py"
+SECOND = "tests/unit/models/test_models_second.py"
+SEVERAL = "tests/reference/test_several_quantities.py"
 BOUNDS_ON_GRAPHS = "tests/property/test_bounds_on_graphs.py"
 HEAD = "tests/reference/test_head.py"
 INFLUENCE = "tests/reference/test_influence.py"
@@ -563,7 +566,7 @@ HIP = (
 INFLUENCES = (
     Mutant(
         "what moves in front of a cut is a constant to secants",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "value.detach().requires_grad_(value.is_floating_point())",
         "value.detach().requires_grad_(cut in self.cuts)",
         (f"{INFLUENCE}::test_what_by_passes_a_gate_counts_by_its_mean",),
@@ -689,10 +692,10 @@ INFLUENCES = (
     ),
     Mutant(
         "layer norm forgets that its scale moves",
-        "models/product_rules.py",
-        "found = g * (1 / size + 1 / there) / 2 - along * mean",
-        "found = g * (1 / size + 1 / there) / 2",
-        (f"{SECANT}::test_every_rule_is_complete_and_keeps_the_values",),
+        "models/slopes.py",
+        "return (g * size - a * (first * p + both * q) - b * (both * p + second * q)).to(kind)",
+        "return (g * size).to(kind)",
+        ("tests/unit/models/test_models_secant.py",),
     ),
     Mutant(
         "nodes are placed where nothing changes",
@@ -1462,14 +1465,147 @@ MODELS = (
     ),
     Mutant(
         "a secant is the derivative at its left end",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "        partner[starts] = partner[ends]\n",
         "",
         (f"{ATTRIBUTION}::test_one_panel_is_exact_where_derivatives_at_its_ends_are_not",),
     ),
     Mutant(
-        "a panel has the gradient at its right end",
+        "several quantities have the gradient of the first",
+        "attribution/passes.py",
+        "found += gradients(values[-1], at,",
+        "found += gradients(values[0], at,",
+        (f"{SEVERAL}::test_rows_of_a_linear_model_come_back_each_as_its_own_saliency",),
+    ),
+    Mutant(
+        "several quantities are laid out cut by cut",
         "attribution/influence.py",
+        "whole.values[k * size : (k + 1) * size]",
+        "whole.values[k :: len(quantities)]",
+        (f"{SEVERAL}::test_quantities_together_are_those_alone_at_the_forwards_of_one",),
+    ),
+    Mutant(
+        "a cut has other noise for each quantity",
+        "core/distribution.py",
+        "        cuts = tuple(dict.fromkeys(cuts))\n",
+        "",
+        (f"{SEVERAL}::test_quantities_together_are_those_alone_at_the_forwards_of_one",),
+    ),
+    Mutant(
+        "every quantity is held to the change of the first",
+        "core/run.py",
+        "None if changes is None else changes[k]",
+        "None if changes is None else changes[0]",
+        (f"{SEVERAL}::test_quantities_together_are_those_alone_at_the_forwards_of_one",),
+    ),
+    Mutant(
+        "a quantity about two classes takes them the other way round",
+        "core/quantity.py",
+        "told.expand(len(outputs)",
+        "told.flip([0] * told.ndim).expand(len(outputs)",
+        (f"{SEVERAL}::test_rows_of_a_linear_model_come_back_each_as_its_own_saliency",),
+    ),
+    Mutant(
+        "nearest words are the farthest",
+        "audit/tokens.py",
+        "alike.sort(dim=1, descending=True, stable=True)",
+        "(-alike).sort(dim=1, descending=True, stable=True)",
+        (f"{TEXTS}::test_nearest_words_are_those_of_the_least_angle_and_cap_no_verdict",),
+    ),
+    Mutant(
+        "words that nobody vouches for cap a verdict",
+        "audit/sections/robustness/claims.py",
+        "ruling = NO_CAP if under.norm == NEAREST else ruling",
+        "ruling = NO_CAP if under.norm == 'none' else ruling",
+        (f"{TEXTS}::test_nearest_words_are_those_of_the_least_angle_and_cap_no_verdict",),
+    ),
+    Mutant(
+        "a candidate may be replaced by its word as well",
+        "data/sentences.py",
+        "            found.setdefault(number[row[0]], []).extend(number[word] for word in row[1:])\n",
+        "            found.setdefault(number[row[0]], []).extend(number[word] for word in row[1:])\n"
+        "            found.setdefault(number[row[1]], []).append(number[row[0]])\n",
+        ("tests/unit/data/test_data_sentences.py::test_candidates_lead_one_way",),
+    ),
+    Mutant(
+        "every axis of a mask is shifted as the first",
+        "attribution/rise.py",
+        "first = (moves[:, axis] * cell).long()",
+        "first = (moves[:, 0] * cell).long()",
+        (
+            "tests/reference/test_perturbation.py::"
+            "test_each_axis_of_a_mask_is_shifted_by_a_draw_of_its_own",
+        ),
+    ),
+    Mutant(
+        "regions of each example are those of the first batch",
+        "metrics/localisation.py",
+        "return region[keep.to(region.device)]",
+        "return region[: len(keep)]",
+        ("tests/reference/test_scores.py::test_regions_of_each_example_go_with_their_examples",),
+    ),
+    Mutant(
+        "small elements count as a share of the mean",
+        "metrics/relative.py",
+        "(SMALL * size.amax(1, keepdim=True))",
+        "(SMALL * size.mean(1, keepdim=True))",
+        (
+            "tests/reference/test_scores.py::"
+            "test_small_elements_of_relative_changes_count_as_a_share_of_the_largest",
+        ),
+    ),
+    Mutant(
+        "top units are reported on the half on which they were chosen",
+        "audit/sections/explain/inside.py",
+        "top = [_top(unit, second, alpha) for unit",
+        "top = [_top(unit, {**second, 'sum': first['sum']}, alpha) for unit",
+        ("tests/unit/audit/test_inside.py::test_the_top_units_are_those_of_the_drawn_examples",),
+    ),
+    Mutant(
+        "a text passes for a number",
+        "core/counted.py",
+        "if not isinstance(value, wanted) or isinstance(value, bool):",
+        "if isinstance(value, bool):",
+        ("tests/unit/core/test_counted.py",),
+    ),
+    Mutant(
+        "the slope of a norm counts both ends alike",
+        "models/slopes.py",
+        "first, second = 1 / (one * w) - both, 1 / (two * w) - both",
+        "second, first = 1 / (one * w) - both, 1 / (two * w) - both",
+        (f"{SECOND}::test_the_slope_of_a_normalisation_is_its_mean_derivative_on_the_way",),
+    ),
+    Mutant(
+        "attention looks where a boolean mask forbids it",
+        "models/multihead.py",
+        "scores.masked_fill(mask, -torch.inf)",
+        "scores.masked_fill(~mask, -torch.inf)",
+        (f"{SECOND}::test_the_function_of_torch_takes_boolean_masks_itself",),
+    ),
+    Mutant(
+        "attention is scaled by the width of all heads",
+        "models/multihead.py",
+        "q / math.sqrt(q.shape[-1])",
+        "q / math.sqrt(q.shape[-1] * q.shape[1])",
+        (f"{SECOND}::test_attention_of_torch_is_explained_as_the_same_written_out",),
+    ),
+    Mutant(
+        "a batch that stands second is believed to be followed anywhere",
+        "models/second.py",
+        "return rows.equal(marks(len(rows), rows.device))",
+        "return True",
+        (f"{SECOND}::test_the_batch_is_found_where_it_is_as_long_as_the_sequence",),
+    ),
+    Mutant(
+        "pieces of a batch that stands second are not seen",
+        "models/switches.py",
+        "return value.ndim > 2 and len(value) not in self.sizes and value.shape[1] in self.sizes",
+        "return False",
+        (f"{SECOND}::test_a_network_with_the_batch_second_is_not_taken_for_a_smooth_one",),
+    ),
+    Mutant(
+        "a panel has the gradient at its right end",
+        "attribution/passes.py",
         "                passed[start].gradients,\n",
         "                passed[end].gradients,\n",
         (f"{ATTRIBUTION}::test_one_panel_is_exact_where_derivatives_at_its_ends_are_not",),
@@ -1504,7 +1640,7 @@ MODELS = (
     ),
     Mutant(
         "midpoints take the place of panels in silence",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "                _log.warning(\n",
         "                _log.debug(\n",
         (f"{ATTRIBUTION}::test_where_no_secant_is_known_midpoints_take_their_place",),
@@ -1761,14 +1897,14 @@ METHODS = (
     ),
     Mutant(
         "where no secant is known the gradient at the start is taken",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "return {cut: (value + panel.to[cut]) / 2 for cut, value in panel.put.items()}",
         "return dict(panel.put)",
         (f"{ATTRIBUTION}::test_where_no_secant_is_known_midpoints_take_their_place",),
     ),
     Mutant(
         "two panels from one node share its row",
-        "attribution/influence.py",
+        "attribution/passes.py",
         "        if start in leaving:\n            start = len(points)\n            "
         "points.append(probe.put)\n",
         "",
@@ -3145,9 +3281,9 @@ STRONGER = (
     Mutant(
         "the means of the shards are not added up",
         "audit/sections/explain/inside.py",
-        'total = sum(one["count"] for one in told)',
-        'total = told[0]["count"]',
-        (INSIDE,),
+        'return {"count": sum(one["count"] for one in parts), **sums}',
+        'return {"count": parts[0]["count"], **sums}',
+        ("tests/unit/audit/test_inside.py::test_shards_add_up",),
     ),
     Mutant(
         "each unit sees what the first does",

@@ -12,11 +12,19 @@ if TYPE_CHECKING:
     from conjoin.audit.evaluation import worst_case
     from conjoin.core.ball import L1, L2, Linf
     from conjoin.core.dataset import Dataset, Feature, Kind
-    from conjoin.core.quantity import Contrast, given, log_likelihood, logit, margin, predicted
+    from conjoin.core.quantity import (
+        About,
+        Contrast,
+        given,
+        log_likelihood,
+        logit,
+        margin,
+        predicted,
+    )
     from conjoin.core.run import Run
     from conjoin.core.scaled import Scaled
     from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
-    from conjoin.drivers import attack, attribute, certify, predict, score
+    from conjoin.drivers import attack, attribute, attribute_each, certify, predict, score
     from conjoin.models.wrap import wrap
 
 __version__ = "0.1.0"
@@ -25,6 +33,7 @@ _HOMES = {
     "conjoin.audit.evaluation": ("worst_case",),
     "conjoin.core.dataset": ("Dataset", "Feature", "Kind"),
     "conjoin.core.quantity": (
+        "About",
         "Contrast",
         "given",
         "log_likelihood",
@@ -36,7 +45,7 @@ _HOMES = {
     "conjoin.core.scaled": ("Scaled",),
     "conjoin.core.slice": ("INPUT", "OUTPUT", "Cut", "Side", "Slice"),
     "conjoin.core.ball": ("L1", "L2", "Linf"),
-    "conjoin.drivers": ("attack", "attribute", "certify", "predict", "score"),
+    "conjoin.drivers": ("attack", "attribute", "attribute_each", "certify", "predict", "score"),
     "conjoin.models.wrap": ("wrap",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -46,6 +55,7 @@ __all__ = [
     "L1",
     "L2",
     "OUTPUT",
+    "About",
     "Contrast",
     "Cut",
     "Dataset",
@@ -58,6 +68,7 @@ __all__ = [
     "Slice",
     "attack",
     "attribute",
+    "attribute_each",
     "certify",
     "given",
     "log_likelihood",

@@ -8,7 +8,7 @@ in place of a threat, is an error that says what to write.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import isroutine, signature
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from conjoin.core import run as core
 from conjoin.core.dataset import Dataset
 from conjoin.core.naming import describe, name_of
 from conjoin.core.protocols import Attack, Attributor, Certifier, Metric, Model
-from conjoin.core.quantity import Quantity, Target, given, margin, predicted
+from conjoin.core.quantity import Quantity, Question, Target, given, margin, predicted
 from conjoin.core.result import AttackResult, Attribution, Certificate, Score
 from conjoin.core.run import Run
 from conjoin.core.threat import Threat
@@ -148,6 +148,44 @@ def attribute(
     by = method_from(method, "an attributor, e.g. integrated_gradients()")
     given_, seed, run = data_from(data), seed_from(seed), run_from(run)
     return core.attribute(model_from(model), given_, by, seed=seed, target=target, run=run)
+
+
+def attribute_each(
+    model: Network,
+    data: Labelled,
+    method: Attributor,
+    quantities: Mapping[str, Question],
+    *,
+    seed: int,
+    target: Target = predicted,
+    run: Run = Run(),  # noqa: B008 - frozen
+) -> dict[str, Attribution]:
+    """Explain several quantities by one method, from the same forward passes.
+
+    Each result is what :func:`attribute` gives for the method with that quantity, at a backward pass
+    each and no forward pass more; counts of passes are those of all together. Points that depend on
+    ``target`` (a search for the boundary), a mesh that is refined until a tolerance is met, and
+    midpoints where one of the quantities has no secant are the same for all.
+
+    Args:
+        model: A model, or a ``torch.nn.Module``: one tensor in, logits ``(batch, classes)`` out.
+        data: A :class:`~conjoin.Dataset`, or a pair (x, y) of inputs and integer labels.
+        method: How to explain: a preset of gradients, e.g. ``integrated_gradients()``.
+        quantities: By name; each stands in for the method's own, e.g. ``{"own": logit, "shirt":
+            About(logit, 6), "shirt or coat": About(Contrast(), (6, 4))}``.
+        seed: Of every random number; the same seed gives the same explanation for each example.
+        target: What quantities are about that say nothing themselves: ``predicted``, ``given``.
+        run: Batch size and observer; neither changes a result.
+
+    Raises:
+        CapabilityError: If the model lacks what the method needs, or the method shares no passes.
+        PostconditionError: If the method returns non-finite values or another shape.
+        ModelError, DataError, PlanError: If an argument is not what it is taken for.
+    """
+    by = method_from(method, "an attributor, e.g. integrated_gradients()")
+    given_, seed, run = data_from(data), seed_from(seed), run_from(run)
+    model = model_from(model)
+    return core.attribute_each(model, given_, by, quantities, seed=seed, target=target, run=run)
 
 
 def score(
@@ -318,4 +356,4 @@ def run_from(run: Run) -> Run:
     return run
 
 
-__all__ = ["attack", "attribute", "certify", "predict", "score"]
+__all__ = ["attack", "attribute", "attribute_each", "certify", "predict", "score"]

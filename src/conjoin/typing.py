@@ -13,6 +13,7 @@ Hidden = Float[Tensor, "batch *hidden"]
 Labels = Int[Tensor, "batch"]
 Aims = Int[Tensor, "batch *aim"]
 PerExample = Float[Tensor, "batch"]
+PerQuantity = Float[Tensor, "batch *quantities"]
 Flags = Bool[Tensor, "batch"]
 
-__all__ = ["Aims", "Flags", "Hidden", "Inputs", "Labels", "Outputs", "PerExample"]
+__all__ = ["Aims", "Flags", "Hidden", "Inputs", "Labels", "Outputs", "PerExample", "PerQuantity"]

@@ -183,6 +183,28 @@ def test_the_masks_of_rise_show_a_share_and_are_shifted_linear_enlargements() ->
     assert torch.equal(masks, again)
 
 
+@pytest.mark.parametrize("sides", [(9,), (9, 16), (6, 5, 9)])
+def test_each_axis_of_a_mask_is_shifted_by_a_draw_of_its_own(sides: tuple[int, ...]) -> None:
+    method, x = rise(cells=3, visible=0.4), torch.zeros(7, 1, *sides, dtype=torch.float64)
+    streams = Streams.of(2, torch.arange(7))
+    masks = method._drawn(streams, range(4), sides, x)
+    each = streams.each(range(4))
+    cells = (each.fold("cells").uniform(*[3] * len(sides)) < 0.4).double()
+    moves = each.fold("shift").uniform(len(sides), dtype=torch.float64)
+    steps = [math.ceil(side / 3) for side in sides]
+    mode = ("linear", "bilinear", "trilinear")[len(sides) - 1]
+    large = torch.nn.functional.interpolate(
+        cells[:, None], size=[4 * step for step in steps], mode=mode, align_corners=False
+    )[:, 0]
+    for row, mask in enumerate(masks.flatten(0, 1)):
+        first = [int(move * step) for move, step in zip(moves[row].tolist(), steps, strict=True)]
+        ranges = zip(first, sides, strict=True)
+        window = tuple(slice(start, start + side) for start, side in ranges)
+        assert mask.equal(large[row][window])
+    apart = [(moves[:, k] * steps[k]).long() for k in range(len(sides))]
+    assert len(sides) == 1 or not apart[0].equal(apart[1])
+
+
 def test_rise_estimates_the_mean_while_a_column_is_visible() -> None:
     # Q = w · (m ⊙ x): E[Q | m_i = 1] = w_i x_i + p Σ_{j != i} w_j x_j.
     weight = torch.tensor([[1.0, -2.0, 3.0, 0.5], [0.0] * 4], dtype=torch.float64)

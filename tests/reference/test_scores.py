@@ -39,12 +39,16 @@ from conjoin.metrics import (
     ComplexityRise,
     Deletion,
     EffectiveComplexity,
+    EnergyInside,
     Infidelity,
     Insertion,
     LocalLipschitz,
+    MassInside,
     MaxSensitivity,
     ModelRandomisation,
     PointingGame,
+    PositiveOverlap,
+    PositiveShare,
     RandomLogit,
     RankAccuracy,
     RelativeInputStability,
@@ -55,12 +59,14 @@ from conjoin.metrics import (
 )
 from conjoin.metrics.faithfulness import Order
 from conjoin.metrics.infidelity import Noise, Removal
+from conjoin.metrics.relative import quotients
 from conjoin.metrics.road import imputed
 from conjoin.metrics.sanity import histogram_entropy
 from conjoin.models.redrawn import layers, redrawn
 from conjoin.models.torch import TorchModel
 
 WIDE = (-torch.inf, torch.inf)
+POSITIVE = (PositiveOverlap, EnergyInside, PositiveShare)
 
 
 def scored(metric: Any, values: Tensor, data: Dataset | None = None, **words: Any) -> Tensor:
@@ -627,8 +633,62 @@ def test_the_top_features_in_a_region_by_hand() -> None:
     for kind in (RankAccuracy, PointingGame):
         with pytest.raises(DataError, match="empty"):
             scored(kind(torch.zeros_like(region)), values)
-        with pytest.raises(DataError, match="in one batch"):
-            scored(kind(each), values, run=Run(2))
+        assert scored(kind(each), values, run=Run(2)).equal(scored(kind(each), values))
+
+
+@pytest.mark.parametrize("kind", [MassInside, RankAccuracy, PointingGame, *POSITIVE])
+def test_regions_of_each_example_go_with_their_examples(kind: Any) -> None:
+    values = numbers(6, 1, 8, 8, seed=4)
+    each = numbers(6, 1, 8, 8, seed=5) > 0.3
+    whole = scored(kind(each), values)
+    for size in (2, 3, 4):  # batches of equal size, and not
+        assert scored(kind(each), values, run=Run(size)).equal(whole)
+    one_by_one = [
+        scored(kind(each[k : k + 1]), values[k : k + 1], examples(6).select([k])) for k in range(6)
+    ]
+    assert torch.allclose(whole, torch.cat(one_by_one), atol=1e-7)
+    assert scored(kind(each[:1]), values, run=Run(2)).equal(scored(kind(each[:1]), values))
+    for some in (
+        each[:2],
+        each[:3],
+        torch.cat([each, each]),
+    ):  # each fills a pass
+        with pytest.raises(DataError, match=r"regions of \d+ examples, and the data have 6"):
+            scored(kind(some), values, run=Run(len(some)))
+
+
+def test_small_elements_of_relative_changes_count_as_a_share_of_the_largest() -> None:
+    before = torch.tensor([[0.0, 1e-9, -2.0], [0.0, 0.0, 0.0], [1e-3, 5.0, 1e-5]])
+    after = before + 1e-3
+    moved = (before.double() - after.double()).abs()
+    floor = torch.tensor([[2e-6, 2e-6, 2.0], [1e-12] * 3, [1e-3, 5.0, 1e-5]]).double()
+    found = quotients(before, after)
+    assert torch.allclose(found.abs(), moved / floor, rtol=1e-5)
+
+
+def test_a_change_of_nothing_counts_as_a_small_one() -> None:
+    weight = torch.zeros(2, 3, dtype=torch.float64)
+    model = linear(weight, torch.tensor([1.0, 0.0]).double())  # the outputs never move
+    x = 1 + numbers(2, 3, seed=3).sigmoid().double()
+    data, near = Dataset(x, torch.zeros(2, dtype=torch.int64)), Linf(0.05, WIDE)
+    drawn = [near.sample(x, _streams(data).fold(k)) for k in range(5)]
+    most = torch.stack([((x - z) / x).norm(dim=1) for z in drawn]).amax(0)
+    found = scored(RelativeOutputStability(near, 5), x, data, model=model, method=Itself())
+    assert torch.allclose(found, most / 1e-6, rtol=1e-9)
+
+
+@dataclass(frozen=True)
+class Itself:
+    """Explains an input by itself."""
+
+    needs: ClassVar[type] = Model
+    where: ClassVar[Slice] = Slice()
+
+    def __call__(self, model: Model, batch: Batch, /) -> Tensor:
+        return batch.x.clone()
+
+    def ends(self, model: Model, batch: Batch, /) -> None:
+        """Promise nothing."""
 
 
 def test_a_pixel_is_in_the_region_if_a_channel_is() -> None:

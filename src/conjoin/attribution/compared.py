@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from conjoin.attribution.similarity import Cosine, Similarity
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Attributor, Batch, Held, Sliceable
 from conjoin.errors import DataError
@@ -89,6 +90,9 @@ class Similar:
     """
 
     goal: float = -torch.inf
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def __call__(self, outputs: Tensor, aim: Tensor, /) -> Tensor:
         """Return the guarded similarity, per example."""

@@ -23,6 +23,7 @@ from conjoin.attribution.relevance import (
     ZBox,
     ZPlus,
 )
+from conjoin.core.counted import check_numbers
 from conjoin.errors import PlanError
 
 
@@ -43,6 +44,7 @@ class Composite:
     stabiliser: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.stabiliser >= 0:
             raise PlanError(f"stabiliser must be at least 0; got {self.stabiliser}")
 

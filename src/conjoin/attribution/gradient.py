@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from conjoin.attribution.influence import Influence
 from conjoin.core.baseline import Drawn, Reference, zeros
+from conjoin.core.counted import whole
 from conjoin.core.distribution import Gaussian, Mixture, Moment, Noisy, Point, Within
 from conjoin.core.path import Image, Path, Start, Straight
 from conjoin.core.protocols import Distribution
@@ -146,7 +147,8 @@ def expected_gradients(
     """
     title = "expected gradients"
     meaning = "integrated gradients, averaged over baselines from the data"
-    parts = tuple(Path(Drawn(background, k), quadrature) for k in range(draws))
+    count = whole(draws, 1, "draws of expected gradients")
+    parts = tuple(Path(Drawn(background, k), quadrature) for k in range(count))
     return Influence(Mixture(parts), quantity, where, "erion2021", title, meaning)
 
 

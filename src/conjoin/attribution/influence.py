@@ -12,16 +12,14 @@ Reference: leino2018, equation 1.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from conjoin.core.gradient import gradients, need_floats
+from conjoin.attribution.passes import Passes
+from conjoin.core.gradient import need_floats
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import (
     Batch,
@@ -30,18 +28,11 @@ from conjoin.core.protocols import (
     Estimate,
     Probe,
     Promise,
-    Secant,
-    Seen,
     Sliceable,
 )
 from conjoin.core.quantity import Question, logit
-from conjoin.core.returned import returned, unlike
-from conjoin.core.rung import meets
+from conjoin.core.returned import unlike
 from conjoin.core.slice import INPUT, Cut, Slice
-from conjoin.errors import CapabilityError
-
-Point = Mapping[Cut, Tensor]
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,38 @@ class Influence:
         return self.at(model, batch, self.cuts)
 
     def at(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Estimate:
-        """Return the attributions at several cuts, from the same passes.
+        """Return the attributions at several cuts, from the same passes."""
+        return self._found(model, batch, cuts, (self.quantity,))
+
+    def each(
+        self, model: Sliceable, batch: Batch, quantities: Sequence[Question], /
+    ) -> tuple[Estimate, ...]:
+        """Return the attributions of several quantities at :attr:`cuts`, from the same passes.
+
+        The distribution is asked once for all of them, so its points, and a mesh that it places or
+        refines, are the same for each; so is the error, the largest of all.
+        """
+        whole, size = self._found(model, batch, self.cuts, tuple(quantities)), len(self.cuts)
+        if len(whole.values) != size * len(quantities):
+            expected = f"{len(quantities)} values for each of {size} cuts"
+            raise unlike(self.distribution, whole, expected, "its end")
+        return tuple(
+            replace(whole, values=whole.values[k * size : (k + 1) * size])
+            for k in range(len(quantities))
+        )
+
+    def asking(self, quantity: Question, /) -> Influence:
+        """Return the same of another quantity."""
+        return replace(self, quantity=quantity)
+
+    def _found(
+        self,
+        model: Sliceable,
+        batch: Batch,
+        cuts: tuple[Cut, ...],
+        quantities: tuple[Question, ...],
+    ) -> Estimate:
+        """Return the attributions at the cuts, those of each quantity after those before.
 
         Raises:
             CapabilityError: If no gradient reaches a cut, or inputs that are tokens are one.
@@ -95,10 +117,10 @@ class Influence:
         """
         if INPUT in cuts:
             need_floats(batch)
-        asking: object = self.distribution(model, batch, cuts)
+        asking: object = self.distribution(model, batch, cuts * len(quantities))
         if not isinstance(asking, Generator):
             raise unlike(self.distribution, asking, "a generator, a function that yields probes")
-        seen_at = _Passes(self, model, batch, cuts)
+        seen_at = Passes(self, model, batch, quantities=quantities, cuts=cuts, stop=self.where.stop)
         try:
             probes = next(asking)
             while True:
@@ -125,136 +147,3 @@ class Influence:
     def promise(self, ends: Ends, /) -> Promise:
         """Promise that the values sum to the change of the quantity between two ends."""
         return Promise(self.quantity, *ends)
-
-
-class _Passes:
-    """The passes of one attribution: what is seen at probes of a batch."""
-
-    def __init__(
-        self, asks: Influence, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...]
-    ) -> None:
-        self.asks, self.model, self.batch, self.cuts = asks, model, batch, cuts
-        self.repeated = cache(batch.repeated)  # most passes are of one size
-        self.secants = not batch.x.requires_grad  # derivatives of secants are no secants
-
-    def __call__(self, probes: Sequence[Probe]) -> list[Seen]:
-        """Evaluate probes; those that put in values at the same cuts in one pass."""
-        alike: dict[tuple[Cut, ...], list[int]] = {}
-        for place, probe in enumerate(probes):
-            alike.setdefault(tuple(probe.put), []).append(place)
-        if len(alike) == 1:
-            return self._alike(probes)
-        found: dict[int, Seen] = {}
-        for places in alike.values():
-            found.update(zip(places, self._alike([probes[k] for k in places]), strict=True))
-        return [found[place] for place in range(len(probes))]
-
-    def _alike(self, probes: Sequence[Probe]) -> list[Seen]:
-        """Evaluate probes; panels without secants from the first operation on that has none."""
-        if self.secants and any(probe.to is not None for probe in probes):
-            try:
-                return self._by_secants(probes)
-            except CapabilityError as error:
-                self.secants = False
-                _log.warning(
-                    "%r takes gradients at the midpoints of its panels: %s", self.asks, error
-                )
-        return self._by_gradients(probes)
-
-    def _by_secants(self, probes: Sequence[Probe]) -> list[Seen]:
-        """Evaluate probes and panels.
-
-        Raises:
-            CapabilityError: If the model or one of its operations has no secant.
-        """
-        if not meets(self.model, Secant):
-            raise CapabilityError("the model takes no secants")
-        points, starts, ends = _layout(probes)
-        count, device = len(self.batch), self.batch.x.device
-        partner = torch.arange(len(points) * count, device=device).reshape(-1, count)
-        partner[starts] = partner[ends]
-        with self.model.secants(partner.flatten()):
-            passed = self._pass(points)
-        return [
-            Seen(
-                passed[start].value,
-                passed[start].at,
-                passed[start].gradients,
-                None if probe.to is None else (passed[end].value, passed[end].at),
-            )
-            for probe, start, end in zip(probes, starts, ends, strict=True)
-        ]
-
-    def _by_gradients(self, probes: Sequence[Probe]) -> list[Seen]:
-        """Evaluate probes; a panel has the gradient at its middle in place of the secant."""
-        points, starts, ends = _layout(probes)
-        panels = [probe for probe in probes if probe.to is not None]
-        passed = self._pass([*points, *map(_middle, panels)])
-        middles = iter(passed[len(points) :])
-        found = []
-        for probe, start, end in zip(probes, starts, ends, strict=True):
-            if probe.to is None:
-                found.append(passed[start])
-            else:
-                reached = passed[end].value, passed[end].at
-                here = passed[start]
-                found.append(Seen(here.value, here.at, next(middles).gradients, reached))
-        return found
-
-    def _pass(self, points: Sequence[Point]) -> list[Seen]:
-        """Evaluate points in one pass each way; in the graph of ``batch.x`` if that has one."""
-        count, keep = len(points), self.batch.x.requires_grad
-        rows = self.repeated(count)
-        with torch.enable_grad():
-            put = dict(points[0])
-            if count > 1:
-                put = {cut: torch.cat([point[cut] for point in points]) for cut in put}
-            if not keep:  # also in front of the cuts: secants ask what moves along the path
-                put = {
-                    cut: value.detach().requires_grad_(value.is_floating_point())
-                    for cut, value in put.items()
-                }
-            *at, out = self.model.run(rows, put=put, take=(*self.cuts, self.asks.where.stop))
-            told: object = self.asks.quantity(out, rows.aim)
-            value = returned(self.asks.quantity, told, (len(out),), out)
-            found = gradients(value, tuple(at), keep=keep)
-        if not keep:
-            value, at = value.detach(), [a.detach() for a in at]
-        return [
-            Seen(v, a, g)
-            for v, a, g in zip(
-                value.chunk(count),
-                zip(*(a.chunk(count) for a in at), strict=True),
-                zip(*(g.chunk(count) for g in found), strict=True),
-                strict=True,
-            )
-        ]
-
-
-def _layout(probes: Sequence[Probe]) -> tuple[list[Point], list[int], list[int]]:
-    """Place points, each once unless two panels start there; return where probes start and end."""
-    points: list[Point] = []
-    place: dict[int, int] = {}
-    leaving: set[int] = set()
-    starts, ends = [], []
-
-    def placed(point: Point) -> int:
-        if id(point) not in place:
-            place[id(point)] = len(points)
-            points.append(point)
-        return place[id(point)]
-
-    for probe in probes:
-        start = placed(probe.put)
-        if start in leaving:
-            start = len(points)
-            points.append(probe.put)
-        leaving.add(start)
-        starts.append(start)
-        ends.append(start if probe.to is None else placed(probe.to))
-    return points, starts, ends
-
-
-def _middle(panel: Probe) -> Point:
-    assert panel.to is not None  # noqa: S101 - panels only
-    return {cut: (value + panel.to[cut]) / 2 for cut, value in panel.put.items()}

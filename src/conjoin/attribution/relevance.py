@@ -31,6 +31,7 @@ from conjoin.attribution.shares import (
     up,
     weighted,
 )
+from conjoin.core.counted import check_numbers
 from conjoin.core.operator import Affine
 from conjoin.errors import DataError, PlanError
 
@@ -51,6 +52,7 @@ class Epsilon:
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_epsilon(self.epsilon)
 
     def __call__(self, op: Affine, x: Tensor, relevance: Tensor, /) -> Tensor:
@@ -77,6 +79,7 @@ class AlphaBeta:
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_epsilon(self.epsilon)
         if not (self.beta >= 0 and math.isclose(self.alpha - self.beta, 1)):
             raise PlanError(
@@ -104,6 +107,7 @@ class ZPlus:
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_epsilon(self.epsilon)
 
     def __call__(self, op: Affine, x: Tensor, relevance: Tensor, /) -> Tensor:
@@ -130,6 +134,7 @@ class Gamma:
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_epsilon(self.epsilon)
         if not self.gamma >= 0:
             raise PlanError(f"gamma must be at least 0; got {self.gamma}")
@@ -160,6 +165,7 @@ class WSquare:
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_epsilon(self.epsilon)
 
     def __call__(self, op: Affine, x: Tensor, relevance: Tensor, /) -> Tensor:
@@ -181,6 +187,7 @@ class Flat:
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_epsilon(self.epsilon)
 
     def __call__(self, op: Affine, x: Tensor, relevance: Tensor, /) -> Tensor:
@@ -206,6 +213,7 @@ class ZBox:
     epsilon: float = STABILISER
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_epsilon(self.epsilon)
         if not self.low < self.high:
             raise PlanError(f"expected low < high; got {self!r}")

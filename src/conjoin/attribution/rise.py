@@ -29,6 +29,7 @@ from conjoin.attribution.perturbed import (
     places,
     spelled,
 )
+from conjoin.core.counted import check_numbers
 from conjoin.core.distribution import Reference, per_pass, zeros
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Question, logit
@@ -63,6 +64,7 @@ class Rise:
     quantity: Question = logit
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.masks < 1 or self.cells < 1:
             raise PlanError(f"RISE needs one mask of one cell at least; got {self!r}")
         if not 0 < self.visible < 1:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from conjoin.attribution.ablation import spread
 from conjoin.attribution.perturbed import asked, blank_of, chunks, grouped, spelled
+from conjoin.core.counted import check_numbers
 from conjoin.core.distribution import Reference, per_pass, zeros
 from conjoin.core.protocols import Batch, Model, Promise
 from conjoin.core.quantity import Question, logit
@@ -59,6 +60,9 @@ class KernelShap:
     coalitions: int | None = None
     baseline: Reference = zeros
     quantity: Question = logit
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def __repr__(self) -> str:
         """Show the parameters, the same in every process."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.errors import DataError, PlanError
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
@@ -52,6 +53,7 @@ class TopMass:
     share: float = 0.1
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.share <= 1:
             raise PlanError(f"share must lie in (0, 1]; got {self.share}")
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Batch, Held, Model
 from conjoin.core.quantity import Asked, Logit
@@ -55,6 +56,9 @@ class Smooth:
     model: Model
     roughness: float = 0.0
     shifts: tuple[Shift, ...] = JITTER
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     @property
     def device(self) -> torch.device:

@@ -32,8 +32,10 @@ from conjoin.audit.threats import (
     simplest,
     write_threat,
 )
+from conjoin.audit.tokens import ON_TEXTS, said_of_tokens
 from conjoin.core.dataset import Dataset
 from conjoin.core.threat import Threat
+from conjoin.data.texts import Texts
 from conjoin.errors import ConjoinError, PlanError
 
 S = TypeVar("S", bound=BaseModel)
@@ -45,8 +47,8 @@ class Plan(BaseModel):
     Attributes:
         models: As the loader reads them; those given from Python stand as ``python:NAME``.
         data: Likewise.
-        threats: Such as ``linf:8/255``; eps is in the model's input units. Left out, they are others
-            on a table (:meth:`on`).
+        threats: Such as ``linf:8/255``; eps is in the model's input units; of texts ``tokens:2``. Left
+            out, they are others on a table, and on texts with candidates (:meth:`on`).
         bounds: The range of valid inputs, in the model's input units; a table's columns have their own.
         limit: Examples audited, drawn with the seed; 0 for all.
         alpha: Confidence intervals fail with at most this probability, each.
@@ -111,6 +113,8 @@ class Plan(BaseModel):
         if min(map(len, distinct)) < len(found):
             raise PlanError(f"they repeat themselves: {', '.join(map(str, found))}")
         for one in found:
+            if isinstance(one, str) and said_of_tokens(one):
+                continue
             if not (one if isinstance(one, ThreatTable) else parse_threat(one)).eps:
                 raise PlanError(
                     f"{one} allows no change, so it tests nothing; give a radius above 0"
@@ -128,6 +132,9 @@ class Plan(BaseModel):
         if data.features and "threats" not in self.model_fields_set:
             threats = tuple(read_threat(one) for one in ON_TABLES)
             plan = plan.model_copy(update={"threats": threats})
+        given = isinstance(data, Texts) and data.candidates is not None
+        if given and "threats" not in self.model_fields_set:
+            plan = plan.model_copy(update={"threats": ON_TEXTS})
         plan.balls(data)
         return plan
 
@@ -260,6 +267,8 @@ def _read(said: object, place: str) -> Said:
 
 def _told(said: Said, bounds: Bounds) -> object:
     """Say a threat in one way only, so that two can be told apart."""
+    if isinstance(said, str) and said_of_tokens(said):
+        return said
     if isinstance(said, str):
         return write_threat(make_threat(said, bounds))
     return said.model_copy(update={"bounds": said.bounds or bounds})

@@ -4,8 +4,9 @@ A model is the name of a shipped one or of one for ImageNet (extra ``imagenet``)
 card (JSON beside safetensors), of a ``.pt2`` (``torch.export``), of an ``.onnx`` (extra ``onnx``) or of
 a folder of the Hugging Face layout, or ``module:callable?argument=value`` returning a
 ``torch.nn.Module`` or what :func:`conjoin.wrap` makes of one. Data is a shipped set, a path,
-a table ``file.csv?label=paid back&immutable=age``, or such a call returning a :class:`Dataset` or
-(inputs, labels).
+a table ``file.csv?label=paid back&immutable=age``, texts
+``texts.csv?vocabulary=words.txt&candidates=synonyms.csv`` (or .jsonl), or such a call returning a
+:class:`Dataset` or (inputs, labels).
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ from conjoin.data import (
     parquet,
     sound_folder,
     table,
+    text_file,
 )
 from conjoin.data.files import IMAGE_SUFFIXES, from_arrays
 from conjoin.data.photographs import imagenet_classes
+from conjoin.data.sentences import LINES
 from conjoin.data.sounds import WAVES
 from conjoin.data.stored import stored, where_large
 from conjoin.data.tables import header
@@ -51,6 +54,7 @@ from conjoin.models.wrap import wrap
 from conjoin.names import FROM_PYTHON, GERMAN_CREDIT, IMAGENET_MODELS, SHIPPED_DATA
 
 DEFAULT_RATE = 0.95
+VOCABULARY, CANDIDATES = "vocabulary.txt", "candidates.csv"  # beside texts
 TABLES = {".csv": ",", ".tsv": "\t", ".parquet": "", ".pq": ""}  # and what stands between columns
 
 
@@ -147,6 +151,8 @@ def load_data(text: str) -> Dataset:
         return _shipped(text)
     if is_call(text):
         return _as_dataset(call(text, DataError), text)
+    if _holds_texts(text):
+        return _texts(text)
     if _kind(text.partition("?")[0]) in TABLES:
         return _table(text)
     path = Path(text)
@@ -157,7 +163,59 @@ def load_data(text: str) -> Dataset:
     raise DataError(
         f"no data {text!r}; expected {', '.join(SHIPPED_DATA)}, a folder of IDX files, of x.npy and "
         "y.npy or of one sub-folder of images or of wave files per class, a .npz with x and y, a table "
-        "(.csv, .tsv, .parquet; file.csv?label=COLUMN), or module:callable"
+        "(.csv, .tsv, .parquet; file.csv?label=COLUMN), texts (.csv, .tsv, .jsonl with a vocabulary; "
+        "texts.csv?vocabulary=FILE), or module:callable"
+    )
+
+
+def _holds_texts(text: str) -> bool:
+    """Tell whether a file holds texts: JSON lines, or a table with a vocabulary, said or beside it."""
+    where, _, asked = text.partition("?")
+    path = Path(where)
+    if path.suffix.lower() in LINES:
+        return True
+    said = any(part.startswith("vocabulary=") for part in asked.split("&"))
+    if path.suffix.lower() not in {".csv", ".tsv"} or not path.is_file():
+        return False
+    if said or not path.with_name(VOCABULARY).is_file():
+        return said
+    mark = TABLES[path.suffix.lower()]
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return "text" in next(csv.reader(file, delimiter=mark), [])
+
+
+def _texts(text: str) -> Dataset:
+    """Read texts with the arguments behind their path."""
+    where = text.partition("?")[0]
+    read = partial(_sentences, Path(where))
+    bound = bind(read, where, text, DataError)
+    made: Dataset = read(*bound.args, **bound.kwargs)
+    return made
+
+
+def _sentences(
+    path: Path,
+    *,
+    vocabulary: str = "",
+    candidates: str = "",
+    text: str = "text",
+    label: str = "label",
+    length: int = 0,
+    mask: str = "",
+    classes: str = "",
+) -> Dataset:
+    """Read texts; what is not said lies beside them: ``vocabulary.txt`` and ``candidates.csv``."""
+    beside = path.with_name(CANDIDATES)
+    listed = Path(candidates) if candidates else beside if beside.is_file() else None
+    return text_file(
+        path,
+        Path(vocabulary) if vocabulary else path.with_name(VOCABULARY),
+        listed,
+        text=text,
+        label=label,
+        length=length or None,
+        mask=mask,
+        classes=_listed(path, "classes", classes),
     )
 
 

@@ -1,7 +1,7 @@
 """What may be said of shares and means over examples: intervals, how many are enough, pairs, samples.
 
 All of it holds for any number of examples: binomial and hypergeometric tails, bets on bounded values,
-and *no* normal approximation.
+and *no* normal approximation, but for Student's interval of what has no bounds, which says so.
 
 Reference: clopper1934 (intervals of shares); waudbysmith2024 (of means); mcnemar1947 (pairs).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from fractions import Fraction
-from math import comb, log
+from math import comb, log, sqrt
 
 import numpy as np
 import torch
@@ -78,6 +78,24 @@ def mean_between(
     return least + (most - least) * low, least + (most - least) * high
 
 
+def mean_of_normal(
+    total: float, squares: float, count: int, alpha: float
+) -> tuple[float, float] | None:
+    """Return Student's interval of a mean, of the sums of the values and of their squares.
+
+    Exact for normal values, and nearly so for means of many; of few that are far from it, it is not: so
+    it makes no number ``statistical``. ``None`` of fewer than two values.
+
+    Reference: student1908.
+    """
+    if count < 2:
+        return None
+    mean = total / count
+    variance = max(0.0, (squares - total * mean) / (count - 1))
+    half = float(special.stdtrit(count - 1, 1 - alpha / 2)) * sqrt(variance / count)
+    return mean - half, mean + half
+
+
 def _least_mean(x: np.ndarray, alpha: float) -> float:
     """Return the least mean in 0..1 that no bet on larger values refutes."""
     count = np.arange(1, len(x) + 1)
@@ -122,4 +140,13 @@ def most_marked(marked: int, drawn: int, total: int, alpha: float) -> int:
     return marked + bisect_left(range(1, unseen + 1), True, key=unlikely)
 
 
-__all__ = ["SOURCE", "clopper_pearson", "enough", "mcnemar", "mean_between", "most_marked", "share"]
+__all__ = [
+    "SOURCE",
+    "clopper_pearson",
+    "enough",
+    "mcnemar",
+    "mean_between",
+    "mean_of_normal",
+    "most_marked",
+    "share",
+]

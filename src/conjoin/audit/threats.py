@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from torch import Tensor
 
 from conjoin.audit.reading import MisreadError, nearest
+from conjoin.audit.tokens import make_tokens, read_tokens, said_of_tokens
 from conjoin.core import ball
 from conjoin.core.ball import Ball
 from conjoin.core.dataset import Dataset, Feature, Kind
@@ -170,6 +171,8 @@ def read_threat(said: object) -> Said:
         PlanError: If norm or radius is not understood.
         pydantic.ValidationError: If a table has other keys or values.
     """
+    if isinstance(said, str) and said_of_tokens(said):
+        return read_tokens(said)
     if isinstance(said, str):
         text = " ".join(said.lower().split())
         ball = parse_threat(text.removesuffix(OF_SPREAD))
@@ -208,15 +211,15 @@ def _plain(part: object) -> bool:
 
 
 def need_numbers(data: Dataset) -> None:
-    """Refuse data that a ball of the plan cannot be round: tokens are replaced, not moved.
+    """Refuse data that cannot move by degrees: tokens are replaced, not moved.
 
     Raises:
         CapabilityError: If the inputs are tokens.
     """
     if not data.x.is_floating_point():
         raise CapabilityError(
-            "the plan's threats move numbers, and these inputs are tokens, which are replaced: attack "
-            "them with conjoin.attack and a Substitution (docs: tokens)"
+            "this moves numbers by degrees, and these inputs are tokens, which are replaced: say "
+            "threats over tokens, e.g. tokens:2, for the section robustness (docs: tokens)"
         )
 
 
@@ -228,6 +231,8 @@ def make_threat(said: Said, bounds: Bounds = (0.0, 1.0), data: Dataset | None = 
     """
     if isinstance(said, ThreatTable):
         return said.make(bounds, data)
+    if said_of_tokens(said):
+        return make_tokens(said, data)
     if data is not None and data.features:
         return _without_box(parse_threat(said)).make(bounds, data)
     return parse_threat(said, bounds)
@@ -243,7 +248,7 @@ def parse_threat(text: str, bounds: Bounds = (0.0, 1.0)) -> Ball:
     if not colon or norm not in norms():
         raise PlanError(
             f"{text!r} is no threat; expected NORM:EPS with one of {', '.join(norms())}, "
-            f"e.g. linf:8/255, or of a table's columns: linf:0.05 {OF_SPREAD}"
+            f"e.g. linf:8/255, or of a table's columns: linf:0.05 {OF_SPREAD}, or of texts: tokens:2"
         )
     eps = parse_number(radius)
     if eps < 0:

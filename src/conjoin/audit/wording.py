@@ -10,14 +10,19 @@ from conjoin.audit.threats import OF_SPREAD, spreads
 from conjoin.core.ball import Ball
 from conjoin.core.dataset import Dataset, Kind, grouped
 from conjoin.core.scaled import Scaled
+from conjoin.core.substitution import Substitution
 from conjoin.core.threat import Threat
+from conjoin.data.texts import Texts
 
 INPUT_UNITS = "input units"
+TOKENS = "words"
 MOST_NAMES = 4  # of columns that stay
 
 
 def sentence(threat: Threat, data: Dataset | None = None) -> str:
     """Say in a plain clause what may change, and how much: no norm, no formula."""
+    if isinstance(threat, Substitution):
+        return _replaced(threat, data)
     if not isinstance(threat, Ball | Scaled):
         return f"what {threat} allows may change"
     if isinstance(threat.eps, Tensor):
@@ -27,6 +32,29 @@ def sentence(threat: Threat, data: Dataset | None = None) -> str:
     if isinstance(threat, Scaled) and _in_spreads(threat.scale, data):
         clause += " (a spread is from a column's least to its largest value)"
     return clause + _still(threat, data)
+
+
+def _replaced(threat: Substitution, data: Dataset | None) -> str:
+    """Say what words may be replaced by, and who vouches for that."""
+    most = int(float(threat.budget)) if not isinstance(threat.budget, Tensor) else 0
+    words = "one word" if most == 1 else f"up to {most} words"
+    whole = f"{words} of a text may be replaced"
+    have = int((threat.candidates >= 0).any(-1).sum())
+    if not have:
+        return (
+            f"{whole}, each by one of the nearest of each model's own embedding: what this model takes "
+            "for near, other models have others, and nobody vouches that they mean the same"
+        )
+    of = (
+        f"; {have:,} of {len(threat.candidates):,} words have some"
+        if threat.candidates.ndim == 2
+        else ""
+    )
+    who = (data.vouched if isinstance(data, Texts) else "") or "whoever gave them"
+    return (
+        f"{whole}, each by one of the candidates of the word that stood there{of}. {who} vouches that "
+        "they keep the meaning; words are not moved, added or left out"
+    )
 
 
 def _clause(eps: float, threat: Ball | Scaled, data: Dataset | None) -> str:
@@ -59,6 +87,8 @@ def movable(threat: Threat) -> bool:
 
 def unit(threat: Threat, data: Dataset | None) -> str:
     """Say in what eps is measured."""
+    if isinstance(threat, Substitution):
+        return TOKENS
     if not isinstance(threat, Scaled):
         return INPUT_UNITS
     return OF_SPREAD if _in_spreads(threat.scale, data) else "of a scale of its own"
@@ -110,4 +140,4 @@ def _still(threat: Ball | Scaled, data: Dataset | None) -> str:
     return f"; {', '.join(fixed)}: as {'they are' if len(fixed) > 1 else 'it is'}" if fixed else ""
 
 
-__all__ = ["INPUT_UNITS", "movable", "sentence", "unit"]
+__all__ = ["INPUT_UNITS", "TOKENS", "movable", "sentence", "unit"]

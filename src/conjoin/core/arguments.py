@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from numbers import Real
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from conjoin.core.dataset import Dataset
 from conjoin.core.naming import describe
-from conjoin.core.protocols import Attributor, Layered, Model, Secant, Sliceable
+from conjoin.core.protocols import Attributor, Layered, Model, Secant, Sharing, Sliceable
 from conjoin.core.quantity import Quantity
 from conjoin.core.rung import meets
 from conjoin.core.slice import Slice
@@ -113,6 +114,31 @@ def check_attributor(model: object, method: object) -> None:
         )
 
 
+def check_sharing(method: Attributor, quantities: object) -> Sharing:
+    """Refuse a method that explains one quantity at a time, and what names no quantities.
+
+    Raises:
+        CapabilityError: Naming which methods share passes.
+        PlanError: Saying what was expected.
+    """
+    if (
+        not isinstance(quantities, Mapping)
+        or not quantities
+        or not all(isinstance(name, str) and callable(q) for name, q in quantities.items())
+        or any(isinstance(q, type) for q in quantities.values())
+    ):
+        raise PlanError(
+            "expected quantities by name, e.g. {'shirt': About(logit, 6), 'own': logit}; got "
+            f"{describe(quantities)}"
+        )
+    if not meets(method, Sharing):
+        raise CapabilityError(
+            f"{method!r} explains one quantity at a time; the presets of Influence share passes, e.g. "
+            "saliency(), integrated_gradients(), conductance(cuts). Call attribute for each quantity"
+        )
+    return method
+
+
 def check_quantity(quantity: object) -> None:
     """Refuse a quantity that does not say when the attacker has won.
 
@@ -167,5 +193,6 @@ __all__ = [
     "check_model",
     "check_parts",
     "check_quantity",
+    "check_sharing",
     "check_threat",
 ]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.protocols import Batch, Model, Sliceable
 from conjoin.errors import DataError, PlanError
 from conjoin.typing import Inputs
@@ -34,6 +35,9 @@ class Constant:
     """Take an input of one value as baseline, e.g. the mean grey."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return inputs filled with the value."""
@@ -81,6 +85,7 @@ class Blurred:
     width: float = 4.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.width < math.inf:
             raise PlanError(f"the width of a blur must be > 0; got {self.width!r}")
 
@@ -120,6 +125,9 @@ class Noise:
     high: float = 1.0
     draw: int = 0
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
     def __call__(self, model: Model, batch: Batch) -> Tensor:
         """Return the noise."""
         rng = batch.rng.fold("baseline").fold(self.draw)
@@ -143,6 +151,7 @@ class Drawn:
     draw: int = 0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not isinstance(self.inputs, Tensor) or self.inputs.ndim < 2 or not len(self.inputs):
             raise PlanError("expected a tensor of at least one instance, (instances, *input)")
 

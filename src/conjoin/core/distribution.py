@@ -30,6 +30,7 @@ from conjoin.core.baseline import (
     Row,
     zeros,
 )
+from conjoin.core.counted import check_numbers
 from conjoin.core.path import Filled, Image, Path, Straight
 from conjoin.core.probing import Sum, chunks, per_pass
 from conjoin.core.protocols import (
@@ -97,10 +98,12 @@ class Gaussian:
     moment: Moment = Moment.MEAN
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_draws(self.draws, self.scale)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield ``draws`` probes; draw k of an example is the same in every batch."""
+        cuts = tuple(dict.fromkeys(cuts))
         with torch.no_grad():
             still = model.run(batch, take=cuts)
         total, size = _MOMENTS[self.moment](self.draws), per_pass(*still)
@@ -144,6 +147,7 @@ class Within:
     draws: int = 32
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_draws(self.draws)
         if not meets(self.threat, Threat):
             raise PlanError(f"expected a threat, e.g. Linf(0.1); got {self.threat!r}")
@@ -258,6 +262,7 @@ class Noisy:
     relative: bool = True
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check_draws(self.draws, self.scale)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:

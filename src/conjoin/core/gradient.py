@@ -7,15 +7,12 @@ on explanations, curvature) need nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from conjoin.core.protocols import Batch, Model, Sliceable
+from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Question
 from conjoin.core.returned import returned
-from conjoin.core.slice import Cut, Slice
 from conjoin.errors import CapabilityError
 from conjoin.typing import Hidden, PerExample
 
@@ -98,17 +95,4 @@ def gradients(
     )
 
 
-def seen_at(
-    model: Sliceable,
-    quantity: Question,
-    batch: Batch,
-    where: Slice,
-    put: Mapping[Cut, Tensor],
-) -> PerExample:
-    """Evaluate the quantity of the value at ``where.stop`` with values put in, without gradients."""
-    with torch.no_grad():
-        (out,) = model.run(batch, put=put, take=(where.stop,))
-    return quantity(out, batch.aim)
-
-
-__all__ = ["gradients", "need_floats", "outputs_and_gradient", "seen_at", "value_and_gradient"]
+__all__ = ["gradients", "need_floats", "outputs_and_gradient", "value_and_gradient"]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.baseline import Reference, zeros
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import name_of
 from conjoin.core.probing import Sum, chunks, per_pass
 from conjoin.core.protocols import Batch, Ends, Estimate, Probe, Probes, Secant, Sliceable
@@ -115,6 +116,9 @@ class Filled:
     """Start a straight path at one value in every element of the cuts."""
 
     value: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...]) -> tuple[Tensor, ...]:
         """Return the value, shaped like the activations at the cuts."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from conjoin.core.gradient import seen_at
 from conjoin.core.meter import Meter
 from conjoin.core.naming import describe
 from conjoin.core.protocols import (
@@ -23,6 +22,7 @@ from conjoin.core.protocols import (
     Metric,
     Model,
     Promise,
+    Sharing,
     Sliceable,
     Sweeping,
 )
@@ -273,6 +273,24 @@ def explanation(meter: Meter, batch: Batch, method: Attributor) -> Estimate:
     if not meets(method, Sweeping):
         return Estimate((method(meter, batch),))  # type: ignore[arg-type] # it has what is needed
     came: object = method.estimate(meter, batch)  # type: ignore[arg-type] # as above
+    return _estimate(method, came)
+
+
+def explanations(
+    meter: Meter, batch: Batch, method: Sharing, quantities: tuple[Question, ...]
+) -> tuple[Estimate, ...]:
+    """Let a method explain several quantities of a batch, at all of its cuts.
+
+    Raises:
+        PostconditionError: If what should be estimates, one for each, are none.
+    """
+    came: object = method.each(meter, batch, quantities)  # type: ignore[arg-type] # as above
+    if not isinstance(came, tuple) or len(came) != len(quantities):
+        raise unlike(method, came, f"a tuple of {len(quantities)} estimates", "each")
+    return tuple(_estimate(method, one) for one in came)
+
+
+def _estimate(method: Sweeping, came: object) -> Estimate:
     if not isinstance(came, Estimate) or len(came.values) != len(method.cuts):
         raise unlike(method, came, f"an Estimate of {len(method.cuts)} values", "its estimate")
     return came
@@ -321,6 +339,22 @@ def promised_change(
     Raises:
         PostconditionError: If it promises something else, or Q is no number there.
     """
+    changes = promised_changes(model, batch, method, came)
+    return None if changes is None else changes[0]
+
+
+def promised_changes(
+    model: Model,
+    batch: Batch,
+    method: Attributor,
+    came: Estimate | None = None,
+    quantities: tuple[Question, ...] = (),
+) -> tuple[Tensor, ...] | None:
+    """Return the changes that are promised of several quantities; of the method's own, if none is said.
+
+    Raises:
+        PostconditionError: As :func:`promised_change` does.
+    """
     promise: object
     if came is not None and came.ends is not None and meets(method, Sweeping):
         promise = method.promise(came.ends)
@@ -331,17 +365,15 @@ def promised_change(
         return None
     if not isinstance(promise, Promise) or not callable(promise.quantity):
         raise unlike(method, promise, "Promise(quantity, start, stop), or None", "its ends")
-    start, stop = (
-        _asked_at(model, batch, method, promise.quantity, point)
-        for point in (promise.start, promise.stop)
-    )
-    return stop - start
+    asks = quantities or (promise.quantity,)
+    ends = (_asked_at(model, batch, method, asks, point) for point in (promise.start, promise.stop))
+    return tuple(stop - start for start, stop in zip(*ends, strict=True))
 
 
 def _asked_at(
-    model: Model, batch: Batch, method: Attributor, quantity: Question, point: object
-) -> Tensor:
-    """Ask a quantity at a point that a method names."""
+    model: Model, batch: Batch, method: Attributor, asks: tuple[Question, ...], point: object
+) -> tuple[Tensor, ...]:
+    """Ask quantities at a point that a method names, in one pass."""
     if not isinstance(point, Mapping) or not (meets(model, Sliceable) or set(point) == {INPUT}):
         raise unlike(method, point, "values at cuts of this model, e.g. {INPUT: x}", "an end")
     for cut, z in point.items():
@@ -349,10 +381,11 @@ def _asked_at(
         kind = batch.x.dtype if cut == INPUT else None
         returned(method, z, shape, batch.x, dtype=kind, what=f"its end at {cut}")
     if meets(model, Sliceable):
-        value = seen_at(model, quantity, batch, method.where, point)
+        with torch.no_grad():
+            (out,) = model.run(batch, put=point, take=(method.where.stop,))
     else:
-        value = quantity(_passed(model, batch.at(point[INPUT])), batch.aim)
-    return _one_each(quantity, value, batch.x, "an end")
+        out = _passed(model, batch.at(point[INPUT]))
+    return tuple(_one_each(q, q(out, batch.aim), batch.x, "an end") for q in asks)
 
 
 def check_scores(metric: Metric, came: object, x: Tensor) -> Tensor:

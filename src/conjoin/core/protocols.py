@@ -22,7 +22,7 @@ from conjoin.core.random import Streams
 from conjoin.core.result import Bounds
 from conjoin.core.slice import OUTPUT, Cut, Slice
 from conjoin.core.threat import Threat
-from conjoin.typing import Aims, Inputs, PerExample
+from conjoin.typing import Aims, Inputs, PerExample, PerQuantity
 
 B = TypeVar("B")
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -221,16 +221,16 @@ class Seen:
     """What was seen at a probe.
 
     Attributes:
-        value: The quantity at the point.
+        value: The quantity at the point; of several a column each.
         at: The activations at the cuts asked for, at the point.
         gradients: The quantity's gradients (or secant gradients) at these cuts.
         end: Value and activations at the other end of a panel.
     """
 
-    value: PerExample
+    value: PerQuantity
     at: tuple[Tensor, ...]
     gradients: tuple[Tensor, ...]
-    end: tuple[PerExample, tuple[Tensor, ...]] | None = None
+    end: tuple[PerQuantity, tuple[Tensor, ...]] | None = None
 
 
 Ends = tuple[Mapping[Cut, Tensor], Mapping[Cut, Tensor]]
@@ -273,7 +273,11 @@ class Promise:
 
 @runtime_checkable
 class Distribution(Protocol):
-    """A distribution of interest: it asks for probes, is told what was seen, and concludes."""
+    """A distribution of interest: it asks for probes, is told what was seen, and concludes.
+
+    Where several quantities are explained from the same passes, the cuts follow one another once for
+    each: gradients and what is concluded are laid out so, and the value seen has a column for each.
+    """
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield probes, some at a time; memory must not grow with their number."""
@@ -363,6 +367,21 @@ class Sweeping(Attributor, Protocol):
 
 
 @runtime_checkable
+class Sharing(Sweeping, Protocol):
+    """An attributor that explains several quantities from the same passes."""
+
+    def each(
+        self, model: Sliceable, batch: Batch, quantities: Sequence[Question], /
+    ) -> tuple[Estimate, ...]:
+        """Return what :meth:`estimate` does, for each quantity in place of the method's own."""
+        ...
+
+    def asking(self, quantity: Question, /) -> Attributor:
+        """Return the method of another quantity alone."""
+        ...
+
+
+@runtime_checkable
 class Metric(Protocol):
     """Score an explanation; gets its values and the means to explain again."""
 
@@ -370,6 +389,19 @@ class Metric(Protocol):
         self, model: Sliceable, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
         """Return one score per example."""
+        ...
+
+
+@runtime_checkable
+class Rowed(Metric, Protocol):
+    """A metric that holds something for each example of the data."""
+
+    def rows(self, keep: Tensor, count: int, /) -> Metric:
+        """Return the metric of some of ``count`` examples, by their positions.
+
+        Raises:
+            DataError: If it is of another number of examples.
+        """
         ...
 
 
@@ -404,8 +436,10 @@ __all__ = [
     "Probe",
     "Probes",
     "Promise",
+    "Rowed",
     "Secant",
     "Seen",
+    "Sharing",
     "Sliceable",
     "Sweeping",
     "carried",

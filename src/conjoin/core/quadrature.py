@@ -23,6 +23,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.probing import Sum, chunks
 from conjoin.core.protocols import Batch, Probe, Secant, Seen
 from conjoin.core.slice import Cut
@@ -60,6 +61,7 @@ class Panels:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _at_least(self.nodes, 2)
         if self.tolerance is not None and not self.tolerance > 0:
             raise PlanError(f"a tolerance must be > 0; got {self.tolerance!r}")
@@ -78,6 +80,7 @@ class Trapezoid:
     nodes: int = 50
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _at_least(self.nodes, 2)
 
 
@@ -88,6 +91,7 @@ class Midpoint:
     nodes: int = 50
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _at_least(self.nodes, 1)
 
 
@@ -98,6 +102,7 @@ class GaussLegendre:
     nodes: int = 50
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _at_least(self.nodes, 1)
 
 

@@ -209,6 +209,40 @@ class Avoid:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """Ask a quantity about one class, or one pair of classes, whatever the examples aim at.
+
+    ``About(logit, 3)`` is the logit of class 3, ``About(Contrast(), (3, 5))`` why 3 rather than 5: so
+    that several can be explained at once.
+
+    Attributes:
+        quantity: What is asked.
+        classes: Of what.
+    """
+
+    quantity: Question
+    classes: int | tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for label in self.classes if isinstance(self.classes, tuple) else (self.classes,):
+            check_class(label, self)
+
+    def __repr__(self) -> str:
+        """Show the quantity and the classes, the same in every process."""
+        return f"About({name_of(self.quantity)}, {self.classes})"
+
+    @property
+    def goal(self) -> float:
+        """That of the quantity; of a plain function, -inf."""
+        return getattr(self.quantity, "goal", -math.inf)
+
+    def __call__(self, outputs: Outputs, aim: Aims, /) -> PerExample:
+        """Ask."""
+        told = torch.tensor(self.classes, device=outputs.device)
+        return self.quantity(outputs, told.expand(len(outputs), *told.shape))
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """Make a quantity of any function ``(outputs, aim) -> per example``.
 
@@ -263,6 +297,7 @@ class RunnerUp:
 
 
 __all__ = [
+    "About",
     "Always",
     "Asked",
     "Avoid",

@@ -129,7 +129,8 @@ class Provenance:
     ``forward`` and ``backward`` count examples passed through the model, ``seconds`` is wall time.
     ``passed_over`` are parts of the method that did not apply, and why. ``verdict`` says of an attack
     whether what it left standing can be believed: ``green``, ``amber`` or ``red`` with ``reasons``
-    (:func:`conjoin.attacks.diagnosis.diagnosed`), or ``not diagnosed``.
+    (:func:`conjoin.attacks.diagnosis.diagnosed`), or ``not diagnosed``. ``shared`` names the quantities
+    that were explained from the same passes, whose counts are those of all together.
     """
 
     act: str
@@ -149,6 +150,7 @@ class Provenance:
     passed_over: tuple[str, ...] = ()
     verdict: str = ""
     reasons: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, story: Mapping[str, Any]) -> Provenance:
@@ -242,7 +244,7 @@ class Result:
             "seed": str(story.seed),
             "verdict": "; ".join(part for part in (story.verdict, *story.reasons) if part),
             "passed over": "; ".join(story.passed_over),
-            "passes": f"{story.forward} forward, {story.backward} backward",
+            "passes": f"{story.forward} forward, {story.backward} backward{_shared(story)}",
             "seconds": f"{story.seconds:.3g}",
             "weights": story.weights[:12],
             "data": story.data[:12],
@@ -254,6 +256,10 @@ def _one_line(text: str, longest: int = 80) -> str:
     """Fold a text to one line; tensors print on many."""
     line = " ".join(text.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _shared(story: Provenance) -> str:
+    return f", for {len(story.shared)} quantities together" if story.shared else ""
 
 
 def _row(name: str, value: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +27,7 @@ from conjoin.core.arguments import (
     check_method,
     check_model,
     check_quantity,
+    check_sharing,
     check_threat,
 )
 from conjoin.core.dataset import Dataset
@@ -46,10 +47,12 @@ from conjoin.core.postcondition import (
     distance,
     explained_at,
     explanation,
+    explanations,
     outputs_of,
     part_of,
     placed,
     promised_change,
+    promised_changes,
     reach,
     value_of,
 )
@@ -58,6 +61,7 @@ from conjoin.core.protocols import (
     Attributor,
     Batch,
     Certifier,
+    Estimate,
     Event,
     Frugal,
     Held,
@@ -65,9 +69,10 @@ from conjoin.core.protocols import (
     Model,
     Observer,
     Preparable,
+    Rowed,
     Sweeping,
 )
-from conjoin.core.quantity import Quantity, Target, given, margin, predicted
+from conjoin.core.quantity import Quantity, Question, Target, given, margin, predicted
 from conjoin.core.random import Streams
 from conjoin.core.result import (
     NOT_DIAGNOSED,
@@ -81,6 +86,7 @@ from conjoin.core.result import (
 )
 from conjoin.core.rung import meets
 from conjoin.core.settings import modes_kept, settings_kept
+from conjoin.core.slice import Cut
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
 
@@ -250,27 +256,89 @@ def attribute(
     """
     check_model(model, data)
     check_attributor(model, method)
-    cuts = method.cuts if meets(method, Sweeping) else (method.where.start,)
-    one: list[tuple[Tensor, ...]] = []
+    explained = _Explained(method)
 
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         with modes_kept():
             came = explanation(meter, batch.copied(), method)
-        if not one:  # alike in all batches of a model that is held: looked at once
-            one.append(explained_at(meter, batch, cuts))
+        explained.look(meter, batch)
         change = promised_change(meter, batch, method, came)
         # The values last: the method keeps them, and its ends are its own code.
-        values, error = check_values(method, came, dict(zip(cuts, one[0], strict=True)), len(batch))
-        return {
-            **{at_cut(k, cut.name): values[k] for k, cut in enumerate(cuts)},
-            "target": batch.aim,
-            "gap": completeness_gap(values[0], change),
-            "error": error,
-        }
+        return explained.columns(batch, came, change)
 
     story = _story("attribute", method, seed)
     columns, provenance = _drive(model, data, work, target, run, story, dense=True)
     return Attribution.of(provenance, columns)
+
+
+def attribute_each(
+    model: Model,
+    data: Dataset,
+    method: Attributor,
+    quantities: Mapping[str, Question],
+    *,
+    seed: int,
+    target: Target = predicted,
+    run: Run = Run(),
+) -> dict[str, Attribution]:
+    """Explain several quantities by one method from the same forward passes.
+
+    Each result is what :func:`attribute` gives for the method with that quantity, at a backward pass
+    each and no forward pass more; counts of passes are those of all together.
+
+    Raises:
+        CapabilityError: If the model lacks what the method needs, or the method shares no passes.
+        PlanError: If what is asked is no mapping of names to quantities.
+        PostconditionError: If the method returns non-finite values or another shape.
+    """
+    check_model(model, data)
+    check_attributor(model, method)
+    asked_of = check_sharing(method, quantities)
+    explained, asks = _Explained(asked_of), tuple(quantities.values())
+
+    def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
+        with modes_kept():
+            each = explanations(meter, batch.copied(), asked_of, asks)
+        explained.look(meter, batch)
+        changes = promised_changes(meter, batch, asked_of, each[0], asks)
+        columns: dict[str, Tensor] = {}
+        for k, came in enumerate(each):
+            own = explained.columns(batch, came, None if changes is None else changes[k])
+            columns |= {f"{k} {name}": column for name, column in own.items()}
+        return columns
+
+    story = replace(_story("attribute", method, seed), shared=tuple(quantities))
+    columns, provenance = _drive(model, data, work, target, run, story, dense=True)
+    found = {}
+    for k, (name, quantity) in enumerate(quantities.items()):
+        own = {key.split(" ", 1)[1]: c for key, c in columns.items() if key.startswith(f"{k} ")}
+        told = replace(provenance, method=repr(asked_of.asking(quantity)))
+        found[name] = Attribution.of(told, own)
+    return found
+
+
+class _Explained:
+    """What an attribution at the cuts of a method is held to, and its columns."""
+
+    def __init__(self, method: Attributor) -> None:
+        self.method = method
+        self.cuts = method.cuts if meets(method, Sweeping) else (method.where.start,)
+        self.like: dict[Cut, Tensor] = {}
+
+    def look(self, meter: Meter, batch: Batch) -> None:
+        """Look at the activations; once, as all batches of a model that is held have alike."""
+        if not self.like:
+            self.like = dict(zip(self.cuts, explained_at(meter, batch, self.cuts), strict=True))
+
+    def columns(self, batch: Batch, came: Estimate, change: Tensor | None) -> dict[str, Tensor]:
+        """Check an estimate and lay it out."""
+        values, error = check_values(self.method, came, self.like, len(batch))
+        return {
+            **{at_cut(k, cut.name): values[k] for k, cut in enumerate(self.cuts)},
+            "target": batch.aim,
+            "gap": completeness_gap(values[0], change),
+            "error": error,
+        }
 
 
 def score(
@@ -300,7 +368,8 @@ def score(
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         part = explained[rows.to(explained.device)].to(batch.x.device, copy=True)
         with modes_kept():
-            came = metric(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
+            own = metric.rows(rows, len(data)) if meets(metric, Rowed) else metric
+            came = own(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
         return {"values": check_scores(metric, came, batch.x)}
 
     story = _story("score", metric, seed)
@@ -442,6 +511,7 @@ __all__ = [
     "Run",
     "attack",
     "attribute",
+    "attribute_each",
     "batch_of",
     "certify",
     "predict",

@@ -7,6 +7,7 @@ from conjoin.data.files import from_arrays, image_folder, npz, parquet
 from conjoin.data.german import german_credit
 from conjoin.data.idx import idx_folder, read_idx
 from conjoin.data.photographs import imagenet_classes, photographs
+from conjoin.data.sentences import text_file
 from conjoin.data.sounds import Sounds, sound_folder
 from conjoin.data.tables import Column, Layout, table
 from conjoin.data.texts import Texts
@@ -31,4 +32,5 @@ __all__ = [
     "read_idx",
     "sound_folder",
     "table",
+    "text_file",
 ]

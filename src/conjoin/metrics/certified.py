@@ -32,6 +32,7 @@ from conjoin.certification.drift import (
 )
 from conjoin.certification.lipschitz import Lipschitz, PreparedLipschitz
 from conjoin.core.ball import L2
+from conjoin.core.counted import check_numbers
 from conjoin.core.quantity import Quantity, Target, logit, predicted
 from conjoin.core.result import Evidence, Result
 from conjoin.core.run import Run, prepared
@@ -61,6 +62,7 @@ class Smoothing:
     top: float = 0.25
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not (0 < self.scale < math.inf and self.draws >= 1 and 0 < self.alpha < 1):
             raise PlanError(
                 f"expected a positive scale, draws >= 1 and 0 < alpha < 1; got {self!r}"

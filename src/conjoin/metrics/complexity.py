@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Model
 from conjoin.errors import PlanError
@@ -83,6 +84,7 @@ class EffectiveComplexity:
     threshold: float = 0.05
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 <= self.threshold < 1:
             raise PlanError(f"threshold is a share of the largest, 0..1; got {self.threshold}")
 

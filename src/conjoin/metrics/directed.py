@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Attributor, Event, Model, Sliceable
@@ -87,6 +88,9 @@ class Recognised:
     recall: float
     average_precision: float
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Essence:
@@ -109,6 +113,9 @@ class Essence:
     influence: tuple[Recognised, ...]
     activation: tuple[Recognised, ...]
     method: str
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     @property
     def evidence(self) -> Evidence:

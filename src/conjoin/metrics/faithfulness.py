@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.baseline import Reference
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import Better
 from conjoin.core.probing import per_pass
 from conjoin.core.protocols import Attributor, Batch, Model, Sliceable
@@ -65,6 +66,7 @@ class Deletion:
     order: Order = Order.MORF
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_steps(self.steps)
 
     @property
@@ -109,6 +111,7 @@ class Insertion:
     order: Order = Order.MORF
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_steps(self.steps)
 
     @property

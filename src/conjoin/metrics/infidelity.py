@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from conjoin.attribution.perturbed import asked, blank_of, chunks
+from conjoin.core.counted import check_numbers
 from conjoin.core.distribution import Reference, per_pass, zeros
 from conjoin.core.naming import Better, name_of
 from conjoin.core.protocols import Attributor, Batch, Model
@@ -39,6 +40,7 @@ class Noise:
     scale: float = 0.2
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.scale < torch.inf:
             raise PlanError(f"the scale of noise must be > 0; got {self.scale!r}")
 
@@ -61,6 +63,7 @@ class Removal:
     share: float = 0.2
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.share < 1:
             raise PlanError(f"share is a probability between 0 and 1; got {self.share}")
 
@@ -97,6 +100,7 @@ class Infidelity:
     quantity: Question = logit
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.draws < 1:
             raise PlanError(f"infidelity needs one draw at least; got {self.draws}")
 

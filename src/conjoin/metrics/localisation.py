@@ -10,7 +10,7 @@ accuracy); zhang2018 (pointing game).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -28,7 +28,7 @@ class MassInside:
 
     Attributes:
         region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
-            the data, ``(batch, *input)``, in one batch.
+            the data, ``(batch, *input)``.
     """
 
     reference: ClassVar[str] = "kohlbrenner2020"
@@ -41,6 +41,10 @@ class MassInside:
     def __repr__(self) -> str:
         """Show the region's size instead of its elements."""
         return f"MassInside({int(self.region[0].sum())} of {self.region[0].numel()} elements)"
+
+    def rows(self, keep: Tensor, count: int, /) -> MassInside:
+        """Return the score of some of the examples."""
+        return replace(self, region=region_of(self.region, keep, count))
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
@@ -65,7 +69,7 @@ class RankAccuracy:
 
     Attributes:
         region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
-            the data, ``(batch, *input)``, in one batch.
+            the data, ``(batch, *input)``.
     """
 
     reference: ClassVar[str] = "arras2022"
@@ -78,6 +82,10 @@ class RankAccuracy:
     def __repr__(self) -> str:
         """Show the region's size instead of its elements."""
         return f"RankAccuracy({int(self.region[0].sum())} of {self.region[0].numel()} elements)"
+
+    def rows(self, keep: Tensor, count: int, /) -> RankAccuracy:
+        """Return the score of some of the examples."""
+        return replace(self, region=region_of(self.region, keep, count))
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
@@ -99,7 +107,7 @@ class PointingGame:
 
     Attributes:
         region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
-            the data, ``(batch, *input)``, in one batch.
+            the data, ``(batch, *input)``.
     """
 
     reference: ClassVar[str] = "zhang2018"
@@ -113,6 +121,10 @@ class PointingGame:
         """Show the region's size instead of its elements."""
         return f"PointingGame({int(self.region[0].sum())} of {self.region[0].numel()} elements)"
 
+    def rows(self, keep: Tensor, count: int, /) -> PointingGame:
+        """Return the score of some of the examples."""
+        return replace(self, region=region_of(self.region, keep, count))
+
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
     ) -> Tensor:
@@ -125,13 +137,28 @@ class PointingGame:
         return top_inside(by_feature(values), inside, torch.ones_like(inside.sum(1)))
 
 
+def region_of(region: Tensor, keep: Tensor, count: int) -> Tensor:
+    """Return the region of some of ``count`` examples; one that all share is theirs.
+
+    Raises:
+        DataError: If there are regions of another number of examples.
+    """
+    if len(region) == 1:
+        return region
+    if len(region) != count:
+        raise DataError(
+            f"there are regions of {len(region)} examples, and the data have {count}; give one for "
+            "all, (1, *input), or one for each"
+        )
+    return region[keep.to(region.device)]
+
+
 def features_in(region: Tensor, values: Tensor) -> Tensor:
     """Return which features lie in the region, ``(batch, features)``: pixels with any channel in it."""
     if region.shape[1:] != values.shape[1:] or len(region) not in {1, len(values)}:
         raise DataError(
             f"a region of shape {tuple(region.shape)} does not fit explanations of shape "
-            f"{tuple(values.shape)}; give one for all, (1, *input), or one each, and all in one batch: "
-            "Run(batch_size=len(data))"
+            f"{tuple(values.shape)}; give one for all, (1, *input), or one for each"
         )
     whole = region.to(values.device).expand_as(values)
     inside = (whole.any(1) if values.ndim == 4 else whole).flatten(1)

@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Sliceable
 from conjoin.core.rung import meets
@@ -43,6 +44,7 @@ class Sufficiency:
     fill: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check(self.share)
 
     def __call__(
@@ -74,6 +76,7 @@ class Necessity:
     fill: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         _check(self.share)
 
     def __call__(

@@ -12,7 +12,7 @@ pointing game).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from conjoin.attribution.similarity import centre, shares
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Model
-from conjoin.metrics.localisation import features_in
+from conjoin.metrics.localisation import features_in, region_of
 from conjoin.metrics.ordering import by_feature
 
 
@@ -31,7 +31,7 @@ class PositiveOverlap:
 
     Attributes:
         region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
-            the data, ``(batch, *input)``, in one batch.
+            the data, ``(batch, *input)``.
     """
 
     reference: ClassVar[str] = "wang2022"
@@ -43,6 +43,10 @@ class PositiveOverlap:
     def __repr__(self) -> str:
         """Show the region's size instead of its elements."""
         return _shown(self, self.region)
+
+    def rows(self, keep: Tensor, count: int, /) -> PositiveOverlap:
+        """Return the score of some of the examples."""
+        return replace(self, region=region_of(self.region, keep, count))
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
@@ -63,7 +67,7 @@ class EnergyInside:
 
     Attributes:
         region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
-            the data, ``(batch, *input)``, in one batch.
+            the data, ``(batch, *input)``.
     """
 
     reference: ClassVar[str] = "wang2020score"
@@ -75,6 +79,10 @@ class EnergyInside:
     def __repr__(self) -> str:
         """Show the region's size instead of its elements."""
         return _shown(self, self.region)
+
+    def rows(self, keep: Tensor, count: int, /) -> EnergyInside:
+        """Return the score of some of the examples."""
+        return replace(self, region=region_of(self.region, keep, count))
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
@@ -94,7 +102,7 @@ class PositiveShare:
 
     Attributes:
         region: Boolean, ``(1, *input)`` for one that all examples share, or one per example of
-            the data, ``(batch, *input)``, in one batch.
+            the data, ``(batch, *input)``.
     """
 
     reference: ClassVar[str] = "wang2022"
@@ -106,6 +114,10 @@ class PositiveShare:
     def __repr__(self) -> str:
         """Show the region's size instead of its elements."""
         return _shown(self, self.region)
+
+    def rows(self, keep: Tensor, count: int, /) -> PositiveShare:
+        """Return the score of some of the examples."""
+        return replace(self, region=region_of(self.region, keep, count))
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /

@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Model, Sliceable
 from conjoin.core.rung import meets
@@ -48,6 +49,7 @@ class RelativeInputStability:
     draws: int = 10
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_draws(self.draws)
 
     def __call__(
@@ -78,6 +80,7 @@ class RelativeOutputStability:
     draws: int = 10
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_draws(self.draws)
 
     def __call__(
@@ -111,6 +114,7 @@ class RelativeRepresentationStability:
     where: Cut = OUTPUT
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_draws(self.draws)
 
     def __call__(

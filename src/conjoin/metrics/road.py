@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Model
 from conjoin.errors import CapabilityError, PlanError
@@ -53,6 +54,7 @@ class ROAD:
     order: Order = Order.MORF
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_steps(self.steps)
         if not self.noise >= 0:
             raise PlanError(f"noise is a standard deviation, at least 0; got {self.noise}")

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Event, Model
@@ -48,6 +49,9 @@ class CorruptionTable:
     baseline: Float[Tensor, "corruptions severities"]
     baseline_clean: float
     seed: int
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     @property
     def accuracy(self) -> Float[Tensor, "corruptions severities"]:

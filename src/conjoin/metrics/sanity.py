@@ -16,6 +16,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Model, Sliceable
 from conjoin.errors import CapabilityError, PlanError
@@ -48,6 +49,9 @@ class ModelRandomisation:
     only: bool = False
     magnitudes: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
@@ -84,6 +88,7 @@ class ComplexityRise:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.bins < 2:
             raise PlanError(f"a histogram needs two bins at least; got {self.bins}")
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.attribution.perturbed import asked, blank_of, chunks
+from conjoin.core.counted import check_numbers
 from conjoin.core.distribution import Reference, per_pass, zeros
 from conjoin.core.naming import Better, name_of
 from conjoin.core.protocols import Attributor, Batch, Model
@@ -52,6 +53,7 @@ class SensitivityN:
     quantity: Question = logit
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.share < 1 or self.draws < 2:
             raise PlanError(
                 f"expected a share between 0 and 1 and two draws at least; got {self!r}"

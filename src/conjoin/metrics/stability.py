@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conjoin.attribution.perturbed import chunks
+from conjoin.core.counted import check_numbers
 from conjoin.core.distribution import per_pass
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attributor, Batch, Model, Sliceable
@@ -44,6 +45,9 @@ class RankStability:
     between: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     threat: Threat
     draws: int = 4
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def __call__(
         self, model: Model, batch: Batch, values: Tensor, attributor: Attributor, /
@@ -72,6 +76,7 @@ class TopStability:
     share: float = 0.1
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.share <= 1:
             raise PlanError(f"expected a share of the features in (0, 1]; got {self.share!r}")
 
@@ -103,6 +108,7 @@ class MaxSensitivity:
     draws: int = 10
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_draws(self.draws)
 
     def __call__(
@@ -135,6 +141,7 @@ class LocalLipschitz:
     draws: int = 10
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_draws(self.draws)
 
     def __call__(

@@ -81,7 +81,10 @@ class Passes:
         with torch.no_grad():
             by_hooks = self._hooked(few, rows, wanted)
             x, context = padded(few.x, few.context)
-            by_graph = part(x, context, tuple(_put(z) for z in rows.values()), len(few))
+            try:
+                by_graph = part(x, context, tuple(_put(z) for z in rows.values()), len(few))
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+                return None  # it took a branch that the module does not, e.g. by what is None
         return part if all(map(_same, by_graph, by_hooks)) else None
 
     def _hooked(self, batch: Batch, written: Values, wanted: tuple[Cut, ...]) -> tuple[Tensor, ...]:

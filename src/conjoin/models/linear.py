@@ -52,7 +52,7 @@ PRODUCTS = _words(  # linear in one of the values, affine in each of two
 )
 _FIRST = frozenset({"div", "divide", "true_divide", "truediv", "itruediv", "idiv", "lerp"})
 _SUMS = frozenset({"addmm", "addmv", "addbmm", "baddbmm"})
-_EACH = _words(  # each element of what comes out is made of one element, by broadcasting
+EACH = _words(  # each element of what comes out is made of one element, by broadcasting
     """
     add sub rsub radd iadd isub neg negative positive clone contiguous to type double float cpu cuda
     mul multiply rmul imul div divide true_divide truediv itruediv idiv lerp addcmul masked_fill where
@@ -75,7 +75,7 @@ _UNROUNDED = _words(  # round no value: they take the shape of one, or keep each
     reshape_as broadcast_tensors grad backward
     """
 )
-_RIGHT = frozenset({"linear", "matmul", "mm", "mv"})  # by a matrix from the right, or a vector
+RIGHT = frozenset({"linear", "matmul", "mm", "mv"})  # by a matrix from the right, or a vector
 _OUTSIDE = frozenset({"grad", "backward"})  # not in the pass
 _PROPERTIES = frozenset({".mT", ".mH", ".real"})
 
@@ -112,9 +112,15 @@ def check_linear(call: Call) -> None:
 def check_made(call: Call, out: Any, sizes: Collection[int]) -> None:
     """Refuse what a linear operation returned, if it was rounded, or if it mixes or moves rows.
 
-    Rounded is a value of a coarser floating type than the finest one that went in and depends on the
-    input, or an integer. ``sizes`` are the rows of the batch, and of the padded one: the first axis of
-    all that depends on the input, but of a single number, and of that nothing else may be made.
+    Raises:
+        CapabilityError: Naming the operation.
+    """
+    check_unrounded(call, out)
+    check_rows(call, out, sizes)
+
+
+def check_unrounded(call: Call, out: Any) -> None:
+    """Refuse a value of a coarser floating type than the finest one that went in, or an integer.
 
     Raises:
         CapabilityError: Naming the operation.
@@ -124,7 +130,18 @@ def check_made(call: Call, out: Any, sizes: Collection[int]) -> None:
         finest = min(torch.finfo(t.dtype).eps for t in call.given)
         if any(not _floating(t) or torch.finfo(t.dtype).eps > finest for t in results):
             _refuse(f"{name}, to a coarser type,")
-    made = [t for t in results if t.requires_grad]
+
+
+def check_rows(call: Call, out: Any, sizes: Collection[int]) -> None:
+    """Refuse what mixes or moves rows.
+
+    ``sizes`` are the rows of the batch, and of the padded one: the first axis of all that depends on
+    the input, but of a single number, and of that nothing else may be made.
+
+    Raises:
+        CapabilityError: Naming the operation.
+    """
+    name, made = call.name, [t for t in call.results(out) if t.requires_grad]
     if name in _OUTSIDE or all(t.ndim == 0 for t in made):
         return
     if any(t.ndim == 0 or len(t) not in sizes for t in (*call.given, *made)):
@@ -169,41 +186,41 @@ def _keeps_rows(call: Call, made: Tensor) -> bool:
     """Tell by what an operation is that each row it made is made of the same row alone."""
     z, name = call.given[0], call.name
     first = bool(call.args) and call.args[0] is z
-    if name in _EACH:
+    if name in EACH:
         return all(t.ndim == made.ndim and len(t) == len(made) for t in call.given)
     if name in _ORDERED:
         return len(made) == len(z)
     if name in _IMAGES:
         return first and z.ndim == int(name[-2]) + 2
-    return name in _RIGHT and first and z.ndim > 1 and all(a.ndim < 3 for a in call.args[1:2])
+    return name in RIGHT and first and z.ndim > 1 and all(a.ndim < 3 for a in call.args[1:2])
 
 
 def _mixes_rows(call: Call) -> bool:
     """Do an operation again with some rows marked; tell whether a mark comes to another row."""
     with torch.no_grad():
-        again = Call(call.func, _marked(call.args), {k: _marked(v) for k, v in call.named.items()})
+        again = Call(call.func, marked(call.args), {k: marked(v) for k, v in call.named.items()})
         again.name = call.name
         return any(
-            bool((t.isnan().reshape(len(t), -1).any(1) & ~_marks(len(t), t.device)).any())
+            bool((t.isnan().reshape(len(t), -1).any(1) & ~marks(len(t), t.device)).any())
             for t in again.results(again.made())
         )
 
 
-def _marked(value: Any) -> Any:
+def marked(value: Any) -> Any:
     """Return zeros for what depends on the input, NaN in the marked rows; other values as they are."""
     if isinstance(value, tuple):
-        return tuple(map(_marked, value))
+        return tuple(map(marked, value))
     if isinstance(value, list):
-        return [*map(_marked, value)]
+        return [*map(marked, value)]
     if not (isinstance(value, Tensor) and value.requires_grad):
         return value
-    marks = _marks(len(value), value.device).reshape(-1, *[1] * (value.ndim - 1))
-    return torch.zeros_like(value).masked_fill_(marks, torch.nan)
+    rows = marks(len(value), value.device).reshape(-1, *[1] * (value.ndim - 1))
+    return torch.zeros_like(value).masked_fill_(rows, torch.nan)
 
 
 @lru_cache(maxsize=64)
-def _marks(rows: int, device: torch.device) -> Tensor:
+def marks(rows: int, device: torch.device) -> Tensor:
     """Mark about half of the rows, in no order that a program may keep; the first is not."""
-    marks = Streams.of(0, torch.arange(rows, device=device)).key < 0
-    marks[:1], marks[1:2] = False, True
-    return marks
+    found = Streams.of(0, torch.arange(rows, device=device)).key < 0
+    found[:1], found[1:2] = False, True
+    return found

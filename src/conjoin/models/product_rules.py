@@ -14,9 +14,13 @@ Softmax, with L = log Σ exp z, E(a, b) the secant of exp, and the shares c of t
     c_j = E(z_j - m, z'_j - m) / E(L - m, L' - m)
     Δs_i = E(z_i - L, z'_i - L') (Δz_i - Σ_j c_j Δz_j)
 
-Layer norm, y = (x - μ) ρ with ρ = (v + ε)^-½, σ = 1/ρ: ::
+Layer norm, y = c ρ with c = x - μ, ρ = (mean c² + ε)^-½ = 1/σ, is stiff where c is small, e.g. at a
+baseline of zeros, and no mean of two ends is near what lies between them. So it has its mean
+derivative on the straight way from c to c', in closed form: ::
 
-    Δρ = -Δv / (σ σ' (σ + σ')),    Δv = mean (c + c') Δc,    c = x - μ.
+    ∫ (ρ g - c ρ³ mean(g c)) dt,    with S = σ + σ', u² = mean (c' - c)² / S², w = σσ' + mean(c c') + ε:
+    ∫ ρ = 2 artanh(u) / (u S),      ∫ t (1-t) ρ³ = 2 (1/(1-u²) - artanh(u)/u) / (u² S³),
+    ∫ (1-t) ρ³ = 1 / (σ w),         ∫ t ρ³ = 1 / (σ' w).
 
 Reference: shrikumar2017, section 3.5 (rescale rule); the product rule is derived here.
 """
@@ -136,7 +140,8 @@ class _Softmax(torch.autograd.Function):
         return weighted - weighted.sum(ctx.axis, keepdim=True) * shares, None, None, None
 
 
-def _softmax(ends: Ends, z: Tensor, axis: int, name: str, *, log: bool = False) -> Tensor:
+def softmax(ends: Ends, z: Tensor, axis: int, name: str, *, log: bool = False) -> Tensor:
+    """Take the softmax over an axis, or its logarithm."""
     if axis % z.ndim == 0:
         raise CapabilityError(f"{name} over the batch has no secant")
     out: Tensor = _Softmax.apply(z, ends(z, name), axis, log)  # type: ignore[no-untyped-call] # torch leaves it untyped
@@ -154,7 +159,7 @@ def _softmaxes(*, log: bool) -> Rule:
             raise CapabilityError(
                 f"{call.name} has no secant without an axis, or to a coarser type"
             )
-        return _softmax(ends, z if dtype is None else z.to(dtype), axis, call.name, log=log)
+        return softmax(ends, z if dtype is None else z.to(dtype), axis, call.name, log=log)
 
     return rule
 
@@ -180,18 +185,14 @@ class _Normalised(torch.autograd.Function):
         x, partner = ctx.saved_tensors
         (g,) = gradients
         c = x - x.mean(-1, keepdim=True) if ctx.centred else x
-        size = (c.square().mean(-1, keepdim=True) + ctx.eps).sqrt()
-        there = size[partner]
-        mean = (c + c[partner]) / 2
-        along = (g * mean).mean(-1, keepdim=True) * 2 / (size * there * (size + there))
-        found = g * (1 / size + 1 / there) / 2 - along * mean
+        found = slopes.normalised(g, c, c[partner], ctx.eps)
         if ctx.centred:
             found = found - found.mean(-1, keepdim=True)
         return found, None, None, None
 
 
 class _Valued(torch.autograd.Function):
-    """The first value, with the gradient of the second: one result, computed in two ways."""
+    """The first value, with the gradient of the second."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
@@ -206,6 +207,11 @@ def _as(call: Call, surrogate: Tensor) -> Tensor:
     """Return what a call gives by itself, with the secants of what it is made of."""
     with torch.no_grad():
         value = call.made()
+    return valued(value, surrogate)
+
+
+def valued(value: Tensor, surrogate: Tensor) -> Tensor:
+    """Return the first value, with the gradient of the second: one result, computed in two ways."""
     out: Tensor = _Valued.apply(value, surrogate)  # type: ignore[no-untyped-call] # torch leaves it untyped
     return out
 
@@ -261,17 +267,18 @@ def _attention(ends: Ends, call: Call) -> Tensor:
     if bound.get("dropout_p") or bound.get("enable_gqa") or any(t.ndim < 3 for t in (q, k, v)):
         raise CapabilityError(f"{call.name} with dropout, groups or without a batch has no secant")
     scale = bound.get("scale") or 1 / math.sqrt(q.shape[-1])
-    scores = _product(ends, q * scale, k.mT, call.name)
+    scores = product(ends, q * scale, k.mT, call.name)
     if bound.get("is_causal"):
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
         scores = (
             scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         )
-    return _as(call, _product(ends, _softmax(ends, scores, -1, call.name), v, call.name))
+    return _as(call, product(ends, softmax(ends, scores, -1, call.name), v, call.name))
 
 
-def _product(ends: Ends, a: Tensor, b: Tensor, name: str) -> Tensor:
+def product(ends: Ends, a: Tensor, b: Tensor, name: str) -> Tensor:
+    """Multiply matrices, ``a @ b``."""
     if not (a.requires_grad or b.requires_grad):
         return a @ b
     return _two(ends, a, b, torch.matmul, name)
@@ -307,4 +314,4 @@ RULES: dict[str, Rule] = {
 QUOTIENTS = frozenset({"div", "divide", "true_divide", "truediv", "rdiv", "rtruediv", "itruediv"})
 quotient = _checked(_quotient)
 
-__all__ = ["QUOTIENTS", "RULES", "affine_in_two", "quotient"]
+__all__ = ["QUOTIENTS", "RULES", "affine_in_two", "product", "quotient", "softmax", "valued"]

@@ -35,8 +35,11 @@ from torch.overrides import TorchFunctionMode
 
 from conjoin.errors import CapabilityError
 from conjoin.models.call import Call
-from conjoin.models.linear import check_comparison, check_linear, check_made
-from conjoin.models.secant_rules import rule_of
+from conjoin.models.linear import check_comparison, check_linear
+from conjoin.models.multihead import NAME as MULTIHEAD
+from conjoin.models.multihead import multihead
+from conjoin.models.secant_rules import Rule, rule_of
+from conjoin.models.second import Seconds, check_made_of, ruled
 
 _entered: list[Slopes] = []
 
@@ -54,6 +57,7 @@ class Slopes(TorchFunctionMode):
         own, whole = len(partner), len(partner) + -len(partner) % tile
         padding = torch.arange(own, whole, device=partner.device)
         self.partners = {own: partner, whole: torch.cat([partner, padding])}
+        self.seconds = Seconds()
         self.active = True
 
     def __enter__(self) -> Slopes:
@@ -81,16 +85,24 @@ class Slopes(TorchFunctionMode):
         if not torch.is_grad_enabled():
             check_comparison(call.name)
             return call.made()
+        if call.name == MULTIHEAD:
+            return multihead(self.ends, call, self.seconds)
         rule = rule_of(call)
         if rule is None:
             check_linear(call)
             out = call.made()
-            check_made(call, out, self.partners)
+            check_made_of(call, out, self.partners, self.seconds)
             return out
         if not call.in_place:
-            return rule(self.ends, call)
+            return self._ruled(rule, call)
         written = call.bound("input")["input"]
-        return written.copy_(rule(self.ends, call.instead(written.clone())))
+        copy = self.seconds.like(written, written.clone())
+        return written.copy_(self._ruled(rule, call.instead(copy)))
+
+    def _ruled(self, rule: Rule, call: Call) -> Any:
+        if self.seconds.any(call.given):
+            return ruled(rule, self.ends, call, self.seconds)
+        return rule(self.ends, call)
 
     def ends(self, value: Tensor, name: str) -> Tensor:
         """Return the partners of the rows of a value.

@@ -282,6 +282,9 @@ RULES: dict[str, Rule] = {
 }
 
 
+ELEMENTWISE = (_PLAIN.keys() | _WITH.keys()) - {"prelu"}  # which do not look at the axes
+
+
 def rule_of(call: Call) -> Rule | None:
     """Return the rule of an operation; none if it must be linear."""
     if call.name in QUOTIENTS and not _divides_by_a_constant(call):

@@ -224,6 +224,47 @@ def smooth(
     return slope
 
 
+def normalised(g: Tensor, a: Tensor, b: Tensor, eps: float) -> Tensor:
+    """c / sqrt(mean c² + eps) over the last axis: the mean derivative from a to b, applied to ``g``.
+
+    In double precision: the derivative is large where the way leads by zero, and its parts cancel.
+    """
+    kind = g.dtype
+    g, a, b = g.double(), a.double(), b.double()
+
+    def mean(value: Tensor) -> Tensor:
+        return value.mean(-1, keepdim=True)
+
+    square, inner = mean(a * a), mean(a * b)
+    one, two = (square + eps).sqrt(), (mean(b * b) + eps).sqrt()
+    apart, whole, product = mean((b - a).square()), one + two, inner + eps
+    # σσ' + c·c' is small where the way leads through zero: then of the part of b across a.
+    across = b - inner / torch.where(square > 0, square, 1) * a
+    through = product < 0
+    small = square * mean(across.square()) + eps * apart
+    w = torch.where(
+        through, small / torch.where(through, one * two - product, 1), one * two + product
+    )
+    size, both = _segment(apart / whole.square(), 2 * w / whole.square())
+    size, both = size * 2 / whole, both * 2 / whole**3
+    first, second = 1 / (one * w) - both, 1 / (two * w) - both
+    p, q = mean(g * a), mean(g * b)
+    return (g * size - a * (first * p + both * q) - b * (both * p + second * q)).to(kind)
+
+
+def _segment(square: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    """artanh(u) / u, and (1 / (1 - u²) - artanh(u) / u) / u², of u² and of 1 - u²."""
+    close = square < 0.04
+    safe = torch.where(close, 1, square)
+    u = safe.sqrt()
+    size = ((1 + u).square() / left).log() / (2 * u)
+    both = (1 / left - size) / safe
+    terms = [(square**k, 2 * k + 1) for k in range(12)]
+    near = sum((power / n for power, n in terms), torch.zeros_like(square))
+    rest = sum((power * (n + 1) / (n + 2) for power, n in terms), torch.zeros_like(square))
+    return torch.where(close, near, size), torch.where(close, rest, both)
+
+
 def _ratio(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """f(x) / x for an f with f(0) = 0, f'(0) = 1."""
     zero = x == 0

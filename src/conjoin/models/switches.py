@@ -30,10 +30,12 @@ class Switches(TorchFunctionMode):
     Args:
         rows: Of the batch; it may be padded with more.
         blocks: The whole batches among them.
+        tile: The batch may be padded to a multiple of this many rows.
     """
 
-    def __init__(self, rows: int, blocks: int) -> None:
+    def __init__(self, rows: int, blocks: int, tile: int = 1) -> None:
         super().__init__()
+        self.sizes = {rows, rows + -rows % tile}
         self.rows, self.blocks = rows, blocks
         self.total: Tensor | None = None
 
@@ -51,10 +53,16 @@ class Switches(TorchFunctionMode):
             names, seen = look
             bound = {**dict(zip(names.split(), args, strict=False)), **named}
             first = bound.get("input")
+            if isinstance(first, Tensor) and self._second(first):
+                bound["input"], first = first.transpose(0, 1), first.transpose(0, 1)
             if isinstance(first, Tensor) and first.ndim and len(first) >= self.rows:
                 for pieces in seen(bound):
                     self._compare(pieces)
         return func(*args, **named)
+
+    def _second(self, value: Tensor) -> bool:
+        """Tell by its size whether the batch stands second, as between the layers of a sequence."""
+        return value.ndim > 2 and len(value) not in self.sizes and value.shape[1] in self.sizes
 
     def _compare(self, pieces: Tensor) -> None:
         """Add the share of elements in which neighbouring blocks differ."""

@@ -163,7 +163,7 @@ class TorchModel:
         self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES
     ) -> Tensor:
         """Return in what share of the network's pieces neighbouring blocks of rows differ."""
-        seen = Switches(len(batch), blocks)
+        seen = Switches(len(batch), blocks, TILE)
         with self.held(), torch.no_grad(), seen:
             self.run(batch, put=put)
         return seen.shares(batch.x.device)

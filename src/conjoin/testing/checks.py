@@ -29,13 +29,24 @@ from conjoin.core.protocols import (
     Layered,
     Metric,
     Model,
+    Sharing,
     Sliceable,
 )
-from conjoin.core.quantity import logit, margin
+from conjoin.core.quantity import About, Contrast, Question, logit, margin
 from conjoin.core.random import Streams
 from conjoin.core.result import Claim
 from conjoin.core.returned import returned
-from conjoin.core.run import Run, attack, attribute, batch_of, certify, predict, score
+from conjoin.core.run import (
+    Run,
+    attack,
+    attribute,
+    attribute_each,
+    batch_of,
+    certify,
+    predict,
+    score,
+)
+from conjoin.core.rung import meets
 from conjoin.core.threat import Graded, Projectable, Threat
 from conjoin.errors import CapabilityError
 from conjoin.testing.fixtures import example_data, example_model
@@ -148,13 +159,47 @@ def check_attributor(
     """Hold an attributor to its contract.
 
     Raises:
-        ContractError: If it does not print as a value, or depends on the batch or the order.
+        ContractError: If it does not print as a value, depends on the batch or the order, or explains
+            several quantities from the same passes otherwise than one by one.
         PostconditionError: From the driver, e.g. if its values have another shape.
     """
     _check_value(method)
     model, data = _given(model, data)
     attribute(model, data, method, seed=1)
     _same(lambda d, r: attribute(model, d, method, seed=1, run=r).values, model, data)
+    if meets(method, Sharing):
+        _check_sharing(method, model, data)
+
+
+def _check_sharing(method: Sharing, model: Model, data: Dataset) -> None:
+    """Hold a method to it that quantities explained together are those explained alone."""
+    quantities: dict[str, Question] = {
+        "first": logit,
+        "class 1": About(logit, 1),
+        "1 and 0": About(Contrast(), (1, 0)),
+    }
+    data = data.select(range(min(4, len(data))))
+    together = attribute_each(model, data, method, quantities, seed=1)
+    forwards = set()
+    for name, quantity in quantities.items():
+        alone = attribute(model, data, method.asking(quantity), seed=1)
+        for layer, values in alone.layers.items():
+            room = 1e-6 * float(values.abs().max()) + torch.finfo(values.dtype).tiny
+            require(
+                (together[name].layers[layer] - values).abs() <= room,
+                f"{method!r} explains {name} at {layer} otherwise beside other quantities than alone",
+            )
+        require(
+            ((together[name].gap - alone.gap).abs() <= 1e-5) | alone.gap.isnan(),
+            f"{method!r} states another gap for {name} beside other quantities than alone",
+        )
+        forwards.add(alone.provenance.forward)
+    came = together["first"].provenance.forward
+    require(
+        came <= max(forwards),
+        f"{method!r} makes {came} forward passes for {len(quantities)} quantities; expected those "
+        f"of one, {max(forwards)}",
+    )
 
 
 def check_metric(

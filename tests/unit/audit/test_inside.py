@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 import torch
 from audited import Echo, data, net
 from safetensors.torch import load_file
@@ -21,11 +22,14 @@ from conjoin.attribution import (
 from conjoin.audit import AuditResult, audit
 from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.audit.sections.explain import Explain, inside
-from conjoin.audit.sections.explain.inside import AT, looked_into, moved, sees
+from conjoin.audit.sections.explain.inside import AT, halves, looked_into, moved, sees
+from conjoin.audit.statistics import mean_of_normal
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
+from conjoin.core.binomial import clopper_pearson
 from conjoin.core.dataset import Dataset, Feature
 from conjoin.core.quantity import predicted
+from conjoin.core.random import Streams
 from conjoin.core.run import attribute
 from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.core.units import Units
@@ -77,15 +81,38 @@ def test_the_top_units_are_those_of_the_drawn_examples(tmp_path: Path) -> None:
     rows = [r for r in result.table("explain").to_pylist() if r["key"] == "saliency"]
     drawn = data().select([int(r["id"]) for r in rows if not r["shown"]])
     values = attribute(net(), drawn, moved(saliency(), HIDDEN), seed=0, target=predicted).values
-    means = values.double().mean(0)
-    assert layer["count"] == len(drawn) < len(rows) and layer["units"] == 16
-    order = means.argsort(descending=True)[:2].tolist()
-    assert [one["unit"] for one in layer["top"]] == order
+    values, first = values.double(), halves(drawn, 0)
+    one_half, other = values[first], values[~first]
+    assert layer["chosen"] == len(one_half) > 3 and layer["count"] == len(other) > 3
+    assert len(drawn) < len(rows) and layer["units"] == 16
+    order = one_half.mean(0).argsort(descending=True)[:2].tolist()
+    assert [one["unit"] for one in layer["top"]] == order  # chosen on one half
     for one in layer["top"]:
-        assert one["influence"]["value"] == pytest.approx(float(means[one["unit"]]), rel=1e-6)
-        share = (values[:, one["unit"]] > 0).double().mean()
-        assert one["speaks"]["value"] == pytest.approx(float(share))
+        own = other[:, one["unit"]]  # and reported on the other
+        assert one["influence"]["value"] == pytest.approx(float(own.mean()), rel=1e-6)
+        half = scipy.stats.t.ppf(0.975, len(own) - 1) * float(own.std()) / len(own) ** 0.5
+        ends = float(own.mean()) - half, float(own.mean()) + half
+        assert (one["influence"]["low"], one["influence"]["high"]) == pytest.approx(ends, abs=1e-6)
         assert one["influence"]["evidence"]["kind"] == "heuristic"
+        hits = int((own > 0).sum())
+        assert one["speaks"]["value"] == pytest.approx(hits / len(own))
+        assert (one["speaks"]["low"], one["speaks"]["high"]) == clopper_pearson(
+            hits, len(own), 0.05
+        )
+        assert one["speaks"]["evidence"]["kind"] == "statistical"
+    page = (tmp_path / "report.html").read_text()
+    assert f"chosen on {len(one_half)} examples, means over {len(other)} others" in page
+
+
+def test_intervals_of_means_hold_as_often_as_they_say() -> None:
+    held = 0
+    draws = Streams.of(3, torch.arange(2000)).normal(8, dtype=torch.float64) * 2 + 5
+    for own in draws:
+        interval = mean_of_normal(float(own.sum()), float(own.square().sum()), 8, 0.1)
+        assert interval is not None
+        held += interval[0] <= 5 <= interval[1]
+    assert abs(held / 2000 - 0.9) < 4 * (0.9 * 0.1 / 2000) ** 0.5
+    assert mean_of_normal(1.0, 1.0, 1, 0.1) is None
 
 
 def test_shards_add_up(tmp_path: Path) -> None:

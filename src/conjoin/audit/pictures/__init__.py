@@ -107,6 +107,13 @@ def pictures_of(data: Dataset, bounds: tuple[float, float]) -> Pictures:
     return Nothing()
 
 
+def moved(pictures: Pictures, z: Tensor, x: Tensor, words: str) -> Markup:
+    """Show an input that was changed from ``x``; in a text the replaced words are marked."""
+    if isinstance(pictures, Tokens):
+        return pictures.of_replaced(z, x, words)
+    return pictures.of_input(z, words)
+
+
 def amplification(change: float, width: float) -> float:
     """Return the largest of 1, 2, 5, 10, … by which a change still fits into half the range."""
     best = 1.0
@@ -118,4 +125,4 @@ def amplification(change: float, width: float) -> float:
     return best
 
 
-__all__ = ["Nothing", "Pictures", "amplification", "ends_of", "factor_of", "pictures_of"]
+__all__ = ["Nothing", "Pictures", "amplification", "ends_of", "factor_of", "moved", "pictures_of"]

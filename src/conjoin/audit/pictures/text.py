@@ -18,6 +18,7 @@ from conjoin.audit.pictures.image import coloured, map_scale
 
 MOST = 256  # tokens of a picture
 COLOURED = Markup('<span class="{}" style="background:rgb({},{},{})" title="{:+.2f}">{}</span>')
+REPLACED = Markup('<mark title="{}">{}</mark>')
 DARK = 0.55  # of full colour, from where the words are white
 
 
@@ -35,6 +36,17 @@ class Tokens:
     def of_input(self, x: Tensor, words: str, /) -> Markup:
         """Show the text."""
         return _drawn([self._said(token) for token in x.tolist()], None, words)
+
+    def of_replaced(self, z: Tensor, x: Tensor, words: str, /) -> Markup:
+        """Show a text, each replaced word marked, and what stood there."""
+        pairs = list(zip(z.tolist(), x.tolist(), strict=True))
+        said = [
+            self._said(new)
+            if new == old
+            else REPLACED.format(f"instead of {self._said(old)}", self._said(new))
+            for new, old in pairs
+        ]
+        return _drawn(said, None, words)
 
     def of_change(self, z: Tensor, x: Tensor, factor: float, words: str, /) -> Markup:
         """Show the tokens that were replaced, from what to what."""

@@ -3,9 +3,10 @@
     I_j = mean over the drawn examples of Σ_places attribution of unit j for the answer
 
 The same method explains the answer by the layer, and each of the units with the largest influence by
-the input: the attribution of ``Units((j,))`` between the input and the layer, on a shown example. The
-units are chosen on the examples that their influence is then averaged over, so the means flatter them
-a little and carry no interval.
+the input: the attribution of ``Units((j,))`` between the input and the layer, on a shown example. On
+the examples on which units are chosen their means are flattered. So the drawn examples are divided into
+two halves by their positions in the data: the units are chosen on one, and the means are those of the
+other, with their intervals.
 
 Reference: leino2018, section 3.
 """
@@ -21,16 +22,18 @@ import torch
 from torch import Tensor
 
 from conjoin.audit.columns import Columns
-from conjoin.audit.schema import Number, Part, Unit, number
+from conjoin.audit.schema import Number, Part, number
 from conjoin.audit.sections.explain.scores import drawn
 from conjoin.audit.sections.explain.settings import Settings
 from conjoin.audit.sections.explain.task import chosen, map_of, mapped
+from conjoin.audit.statistics import mean_of_normal, share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Made, Shard, Task
 from conjoin.core.dataset import Dataset
 from conjoin.core.naming import described
 from conjoin.core.protocols import Attributor, Model, Sweeping
 from conjoin.core.quantity import predicted
+from conjoin.core.random import Streams
 from conjoin.core.result import Evidence
 from conjoin.core.run import attribute
 from conjoin.core.rung import meets
@@ -62,6 +65,7 @@ class Inside(Part):
     units: int
     count: int
     top: tuple[TopUnit, ...]
+    chosen: int = 0  # of other examples, on which the units were chosen
 
 
 def moved(method: Attributor, cut: Cut) -> Attributor:
@@ -157,17 +161,23 @@ def looked_into(
         raise CapabilityError(f"{cut} has one value for each example: there are no units")
     influences = unit_influences(values).double()
     own = drawn(influences, chosen(shard))
+    first = drawn(halves(data, seed), chosen(shard))
     told = {
         "layer": cut.name,
-        "count": len(own),
-        "sum": own.sum(0).tolist(),
-        "speaks": (own > 0).sum(0).tolist(),
+        "first": {"count": int(first.sum()), "sum": own[first].sum(0).tolist()},
+        "second": {
+            "count": int((~first).sum()),
+            "sum": own[~first].sum(0).tolist(),
+            "squares": own[~first].square().sum(0).tolist(),
+            "speaks": (own[~first] > 0).sum(0).tolist(),
+        },
     }
     made: dict[str, Tensor | str] = {SAID: json.dumps(told)}
     start = method.where.start if mapped(method, data) else INPUT
     if not shard.shown or (start == INPUT and not data.x.is_floating_point()):
         return made
-    top = top_units(own.sum(0), min(count, influences.shape[1]))
+    choosing = own[first] if bool(first.any()) else own
+    top = top_units(choosing.sum(0), min(count, influences.shape[1]))
     shown = data.select(torch.tensor(shard.shown))
     maps = [
         attribute(model, shown, sees(method, start, cut, unit), seed=seed, run=run).values
@@ -181,38 +191,60 @@ def looked_into(
     }
 
 
+def halves(data: Dataset, seed: int) -> Tensor:
+    """Flag about half of the examples, by their positions in the data: alike in every shard."""
+    return Streams.of(seed, data.positions).fold("halves").uniform(1)[:, 0] < 0.5
+
+
 def inside(columns: Columns, methods: Iterable[str], count: int) -> list[Inside]:
     """Say which units of each layer carry most, over the drawn examples of all shards."""
     refusals, found = columns.lacking(), []
     for method in methods:
         keys = (key for key in columns.task_keys() if key.startswith(method + AT))
-        found += [_inside(columns.at(key), method, count) for key in keys if key not in refusals]
+        alpha = columns.plan.alpha
+        found += [
+            _inside(columns.at(key), method, count, alpha) for key in keys if key not in refusals
+        ]
     return found
 
 
-def _inside(part: Columns, method: str, count: int) -> Inside:
+def _inside(part: Columns, method: str, count: int, alpha: float) -> Inside:
     told = [json.loads(text) for text in part.words(SAID)]
-    total = sum(one["count"] for one in told)
-    influence, speaks = (
-        torch.tensor([one[name] for one in told], dtype=torch.float64).sum(0) / total
-        for name in ("sum", "speaks")
-    )
-    why = Evidence.heuristic(f"mean over {total} examples, on which the unit was chosen")
-    top = [
-        TopUnit(
-            unit=unit,
-            influence=number(float(influence[unit]), why),
-            speaks=number(float(speaks[unit]), why, unit=Unit.SHARE),
-        )
-        for unit in top_units(influence, min(count, len(influence)))
-    ]
+    first, second = (_added(told, half) for half in ("first", "second"))
+    units = len(first["sum"])
+    by = first if first["count"] else second
+    top = [_top(unit, second, alpha) for unit in top_units(by["sum"], min(count, units))]
     return Inside(
         explanation=method,
         layer=told[0]["layer"],
-        units=len(influence),
-        count=total,
-        top=tuple(top),
+        units=units,
+        count=second["count"],
+        chosen=first["count"],
+        top=tuple(top if second["count"] else ()),
     )
+
+
+def _added(told: list[dict[str, Any]], half: str) -> dict[str, Any]:
+    """Add up what the shards say of one half."""
+    parts = [one[half] for one in told]
+    sums = {
+        name: torch.tensor([one[name] for one in parts], dtype=torch.float64).sum(0)
+        for name in parts[0]
+        if name != "count"
+    }
+    return {"count": sum(one["count"] for one in parts), **sums}
+
+
+def _top(unit: int, half: Mapping[str, Any], alpha: float) -> TopUnit:
+    """Say how much a unit carries on the half on which it was not chosen."""
+    count, total, squares = half["count"], float(half["sum"][unit]), float(half["squares"][unit])
+    interval = mean_of_normal(total, squares, count, alpha)
+    why = f"mean over {count} examples, other than those on which the unit was chosen"
+    if interval is not None:
+        why += f"; Student's interval, alpha={alpha:g}, as if means were normal"
+    speaks = share(int(half["speaks"][unit]), count, alpha, Evidence.statistical(alpha))
+    influence = number(total / count, Evidence.heuristic(why), interval=interval)
+    return TopUnit(unit=unit, influence=influence, speaks=speaks)
 
 
 __all__ = [
@@ -220,6 +252,7 @@ __all__ = [
     "REFERENCE",
     "Inside",
     "TopUnit",
+    "halves",
     "inside",
     "looked_into",
     "moved",

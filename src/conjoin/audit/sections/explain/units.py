@@ -10,7 +10,7 @@ from torch import Tensor
 from conjoin.audit.pictures import Pictures, pictures_of
 from conjoin.audit.pictures.image import Images
 from conjoin.audit.section import Records, Tensors
-from conjoin.audit.sections.explain.inside import AT, Inside
+from conjoin.audit.sections.explain.inside import AT, Inside, TopUnit
 
 NOTHING = Markup("")
 
@@ -90,7 +90,7 @@ def _sights(
 ) -> list[Sight]:
     sights = []
     for top in told.top:
-        said = f"{top.influence.value:.3g}", f"{100 * top.speaks.value:.0f} %"
+        said = _said(top)
         if top.unit not in seen:
             sights.append(Sight(top.unit, *said))
             continue
@@ -100,6 +100,16 @@ def _sights(
         shown = pictures.of_input(x, f"input {name}") if isinstance(pictures, Images) else NOTHING
         sights.append(Sight(top.unit, *said, shown, own, name))
     return sights
+
+
+def _said(top: TopUnit) -> tuple[str, str]:
+    """Say the influence and in how many examples it speaks for the answer, with their intervals."""
+    influence, speaks = f"{top.influence.value:.3g}", f"{100 * top.speaks.value:.0f} %"
+    if top.influence.low is not None and top.influence.high is not None:
+        influence += f" [{top.influence.low:.3g}, {top.influence.high:.3g}]"
+    if top.speaks.low is not None and top.speaks.high is not None:
+        speaks += f" [{100 * top.speaks.low:.0f}, {100 * top.speaks.high:.0f}]"
+    return influence, speaks
 
 
 __all__ = ["Layer", "Sight", "layers"]

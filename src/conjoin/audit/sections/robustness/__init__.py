@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any
 
+import torch
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -26,18 +27,20 @@ from conjoin.audit.references import references_of
 from conjoin.audit.section import Cell, Records, Tensors
 from conjoin.audit.sections.robustness import attacked
 from conjoin.audit.sections.robustness.claims import Papers, findings, terms
-from conjoin.audit.sections.robustness.record import Found, Record, Size, under
+from conjoin.audit.sections.robustness.record import NEAREST, Found, Record, Size, under
 from conjoin.audit.sections.robustness.sweep import Sweep, applies, gradient, robustness
 from conjoin.audit.statistics import share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.audit.terms import Term
 from conjoin.audit.threats import need_numbers
+from conjoin.audit.tokens import for_model
 from conjoin.audit.wording import movable, sentence, unit
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import log_likelihood, margin
 from conjoin.core.result import Evidence
+from conjoin.core.substitution import Substitution
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError, PlanError
 
@@ -46,6 +49,11 @@ GRADIENT = "gradient"  # the key of the tasks that look at it
 PROOF = "proof by "  # the keys of the tasks that ask whether a certifier applies
 PGD = {"steps": 20, "step_size": 0.2}
 Methods = tuple[Method[Certifier], ...]
+ON_TOKENS: dict[str, Any] = {  # by outputs alone: any model of words will do
+    "attack": Method.of(Attack, "Greedy"),
+    "search": Method.of(Attack, "Greedy"),
+    "certify": (),
+}
 
 
 class Settings(BaseModel):
@@ -71,6 +79,13 @@ class Settings(BaseModel):
     certify: Methods = (Method.of(Certifier, "Lipschitz"), Method.of(Certifier, "Interval"))
     reach: Annotated[float, Field(ge=1)] = 2.0
     rounds: Annotated[int, Field(ge=0)] = 5
+
+    def on(self, data: Dataset) -> Settings:
+        """Return the settings for these data: of texts, attacks that replace words."""
+        if data.x.is_floating_point():
+            return self
+        left = {key: said for key, said in ON_TOKENS.items() if key not in self.model_fields_set}
+        return self.model_copy(update=left)
 
 
 def _asset(name: str) -> str:
@@ -100,10 +115,9 @@ class Robustness:
     def tasks(self, plan: Plan, subject: Subject, shard: Shard, /) -> Iterable[Task]:
         """Sweep each threat; look at the gradient; ask each certifier whether it applies."""
         settings = plan.of(self.name, Settings)
-        need_numbers(shard.data)
         context = context_of(plan, shard.data)
         certifiers = tuple(method.build(context) for method in settings.certify)
-        for name, threat in plan.balls(shard.data).items():
+        for name, threat in _threats(plan, subject, shard.data).items():
             if not isinstance(threat, Graded):
                 raise PlanError(f"{name} has no radius; expected e.g. linf:8/255")
             if not movable(threat):
@@ -122,9 +136,10 @@ class Robustness:
                 seed=plan.seed,
             )
             yield Task(robustness, (subject, shard, sweep), key=name, weight=12)
-        yield Task(gradient, (subject, shard), key=GRADIENT, weight=0.2)
+        if shard.data.x.is_floating_point():  # at words there is none
+            yield Task(gradient, (subject, shard), key=GRADIENT, weight=0.2)
         if shard.number == 0:
-            threat = next(iter(plan.balls(shard.data).values()))
+            threat = next(iter(_threats(plan, subject, shard.data).values()))
             for name, method in zip(names(settings.certify), certifiers, strict=True):
                 yield Task(applies, (subject, shard, method, threat), key=PROOF + name, weight=0.2)
 
@@ -139,7 +154,8 @@ class Robustness:
             under(name, found, attack, used, plan.alpha)
             for name, found in _found(columns, data).items()
         )
-        vanishing = columns.at(GRADIENT)["vanishing"]
+        words = not data.x.is_floating_point()
+        vanishing = torch.zeros(len(data)) if words else columns.at(GRADIENT)["vanishing"]
         blind = int(vanishing.sum())
         return Record(
             threats=threats,
@@ -178,10 +194,10 @@ class Robustness:
         """Say what stands, what is proved, and whether the attacks saw anything."""
         settings = records.plan.of(self.name, Settings)
         context = context_of(records.plan, records.data)
+        first, search = settings.attack.build(context), settings.search.build(context)
+        numbers = records.data.x.is_floating_point()
         papers = Papers(
-            references_of(
-                (Closest(settings.attack.build(context)), settings.search.build(context))
-            ),
+            references_of((Closest(first) if numbers else first, search)),
             {
                 name: references_of(method.build(context))
                 for name, method in zip(names(settings.certify), settings.certify, strict=True)
@@ -236,6 +252,20 @@ class Robustness:
         )
 
 
+def _threats(plan: Plan, subject: Subject, data: Dataset) -> dict[str, Threat]:
+    """Return the threats by their text, with what they take from the model.
+
+    Raises:
+        CapabilityError: If numbers are to move and these are words, or the model has no embedding.
+    """
+    found = plan.balls(data)
+    for name, threat in found.items():
+        if not isinstance(threat, Substitution):
+            need_numbers(data)
+        found[name] = for_model(name, threat, subject.model, data)
+    return found
+
+
 def names(certifiers: Methods) -> tuple[str, ...]:
     """Name each certifier; its parameters tell it from another of the same name."""
     return tuple(str(method) for method in certifiers)
@@ -258,7 +288,14 @@ def _size(threat: Threat, settings: Settings, data: Dataset) -> Size:
     one = data.select([0]).x
     eps = float(threat.radius(one)[0])
     largest = float(one.new_tensor(eps * settings.reach))
-    return Size(getattr(threat, "name", str(threat)), eps, largest, unit(threat, data))
+    return Size(_norm(threat), eps, largest, unit(threat, data))
+
+
+def _norm(threat: Threat) -> str:
+    """Name the kind of change; words that the data give are vouched for, those of a model are not."""
+    if isinstance(threat, Substitution):
+        return "word" if bool((threat.candidates >= 0).any()) else NEAREST
+    return str(getattr(threat, "name", threat))
 
 
 __all__ = ["Record", "Robustness", "Settings"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from torch import Tensor
 
-from conjoin.audit.pictures import ends_of, factor_of, pictures_of
+from conjoin.audit.pictures import ends_of, factor_of, moved, pictures_of
 from conjoin.audit.section import Records, Tensors
 from conjoin.audit.sections.robustness.record import WITHIN, Record, UnderThreat
 from conjoin.core.dataset import Dataset
@@ -102,7 +102,7 @@ def _row(
         model=model,
         threat=under.threat,
         input=pictures.of_input(x, name),
-        attacked=pictures.of_input(z, f"{name} attacked, {model}, {under.threat}")
+        attacked=moved(pictures, z, x, f"{name} attacked, {model}, {under.threat}")
         if found
         else nothing,
         change=pictures.of_change(z, x, factor, f"the difference, {factor:g} times")
@@ -170,7 +170,7 @@ def change_of_that_size(
     return (
         pictures.of_input(one.x[0], f"input {one.ids[0]}"),
         pictures.of_change(z[0], one.x[0], factor, f"{words}, {factor:g} times"),
-        pictures.of_input(z[0], f"the input with {words}"),
+        moved(pictures, z[0], one.x[0], f"the input with {words}"),
         f"{factor:g}",
     )
 

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator
 from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict, plain
 from conjoin.audit.plan import Plan
 from conjoin.audit.rules import blind, proves, withstands
-from conjoin.audit.sections.robustness.record import Record, UnderThreat, best_of
+from conjoin.audit.sections.robustness.record import NEAREST, Record, UnderThreat, best_of
 from conjoin.audit.terms import NEURAL, RISK, Term
 from conjoin.core.result import Claim
 
 NO_CAP = Ruling(Bearing.OPEN, Verdict.TRUST)
+UNVOUCHED = (
+    " Near in the embedding of this model is not alike in meaning, and nobody vouches for it: so it "
+    "caps no verdict."
+)
 COVERS = {
     Claim.SOUND_DEPLOYED.value: ", also as the network is computed in its own precision, in any order "
     "of summation (not by Winograd, FFT or TF32 kernels)",
@@ -50,6 +54,7 @@ def _attacked(
     model: str, record: Record, under: UnderThreat, plan: Plan, papers: Papers
 ) -> Finding:
     ruling = withstands(under.standing, under.count, plan.alpha, plan.rules)
+    ruling = NO_CAP if under.norm == NEAREST else ruling
     some = plain(under.changes)
     text = f"Attacks by {some} leave `{{model}}` right on at most {{robust}} of the examples."
     if ruling.enough is not None:
@@ -62,7 +67,8 @@ def _attacked(
         numbers={"robust": under.robust},
         method=record.attack,
         references=papers.attack,
-        limits="An upper bound: a stronger attack can only lower it.",
+        limits="An upper bound: a stronger attack can only lower it."
+        + UNVOUCHED * (ruling is NO_CAP),
     )
 
 

@@ -18,6 +18,7 @@ from conjoin.audit.wording import INPUT_UNITS
 from conjoin.core.result import NOT_DIAGNOSED, Claim, Evidence, EvidenceClass, Verdict
 
 CURVE_POINTS = 60
+NEAREST = "nearest-word"  # changes that nobody vouches for
 WITHIN = 1 + 1e-6  # of a radius that is kept in single precision
 
 
@@ -218,4 +219,4 @@ def _curve(found: Found) -> Curve:
     )
 
 
-__all__ = ["Curve", "Found", "Record", "UnderThreat", "best_of", "difference", "under"]
+__all__ = ["NEAREST", "Curve", "Found", "Record", "UnderThreat", "best_of", "difference", "under"]

@@ -64,6 +64,14 @@ class Sweep:
         """Return the largest radius, rounded as the radii are: what is proved there counts there."""
         return float(torch.tensor(self.eps(data) * self.reach, dtype=data.x.dtype))
 
+    def at(self, eps: Tensor, data: Dataset) -> Graded:
+        """Return the threat at other radii, one for each example; of words whole numbers."""
+        return self.threat.at(eps.to(data.x.dtype) if data.x.is_floating_point() else eps)
+
+    def nearer(self, method: Attack, data: Dataset) -> Attack:
+        """Return an attack that stays near: between two words there is nothing to bisect."""
+        return Closest(method) if data.x.is_floating_point() else method
+
 
 def robustness(subject: Subject, shard: Shard, sweep: Sweep) -> dict[str, Tensor]:
     """Attack, certify and cross-check.
@@ -99,22 +107,24 @@ def nearest(model: Model, data: Dataset, sweep: Sweep, run: Run) -> dict[str, Te
     distance found is an upper bound, also where a smaller radius withstood: an attack that fails
     proves nothing.
     """
-    audited, largest = sweep.eps(data), sweep.eps(data) * sweep.reach
+    whole = not data.x.is_floating_point()  # words are counted
+    audited = sweep.eps(data)
+    largest = sweep.largest(data) if whole else audited * sweep.reach
     withstood = torch.zeros(len(data), dtype=torch.float64)
     distance = torch.full_like(withstood, torch.inf)
     inputs = data.x.clone()
     for turn in range(sweep.rounds + 1):
         eps = torch.where(distance.isinf(), largest, (withstood + distance) / 2)
-        eps = torch.full_like(eps, audited) if turn == 0 else eps
+        eps = torch.full_like(eps, audited) if turn == 0 else eps.floor() if whole else eps
         open_, fresh = (withstood < largest) & (distance > 0), distance.isinf()
+        if whole:
+            open_ = open_ & (distance > withstood + 1)
         for method, some in ((sweep.first, open_ & fresh), (sweep.search, open_ & ~fresh)):
             rows = some.nonzero()[:, 0]
             if len(rows) == 0:
                 continue
-            threat = sweep.threat.at(eps[rows].to(data.x.dtype))
-            found = attack(
-                model, data.select(rows), Closest(method), threat, seed=sweep.seed, run=run
-            )
+            threat, by = sweep.at(eps[rows], data), sweep.nearer(method, data)
+            found = attack(model, data.select(rows), by, threat, seed=sweep.seed, run=run)
             fallen, stood = rows[found.success], rows[~found.success]
             nearer = found.distance[found.success] < distance[fallen]
             distance[fallen[nearer]] = found.distance[found.success][nearer]
