@@ -23,11 +23,14 @@ from torch import Tensor
 
 from conjoin.core.gradient import gradients, need_floats
 from conjoin.core.naming import name_of
+from conjoin.core.probing import rows_per_pass
 from conjoin.core.protocols import (
     Batch,
     Distribution,
     Ends,
     Estimate,
+    Joint,
+    Parted,
     Probe,
     Promise,
     Secant,
@@ -39,6 +42,7 @@ from conjoin.core.returned import returned, unlike
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.errors import CapabilityError
+from conjoin.models.cuts import TILE
 
 Point = Mapping[Cut, Tensor]
 _log = logging.getLogger(__name__)
@@ -95,6 +99,20 @@ class Influence:
         """
         if INPUT in cuts:
             need_floats(batch)
+        size = self._at_once(batch)
+        parts = range(0, len(batch), size)
+        if len(parts) == 1:
+            return self._of(model, batch, cuts)
+        return _joined([self._of(model, batch.rows(slice(k, k + size)), cuts) for k in parts])
+
+    def _at_once(self, batch: Batch) -> int:
+        """Return how many examples have all of their points in one pass, in whole tiles."""
+        if not meets(self.distribution, Joint) or self.distribution.points == 1:
+            return len(batch)
+        size = rows_per_pass(batch.x) // self.distribution.points
+        return max(TILE, size // TILE * TILE)
+
+    def _of(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...]) -> Estimate:
         asking: object = self.distribution(model, batch, cuts)
         if not isinstance(asking, Generator):
             raise unlike(self.distribution, asking, "a generator, a function that yields probes")
@@ -136,6 +154,7 @@ class _Passes:
         self.asks, self.model, self.batch, self.cuts = asks, model, batch, cuts
         self.repeated = cache(batch.repeated)  # most passes are of one size
         self.secants = not batch.x.requires_grad  # derivatives of secants are no secants
+        self.parted: bool | None = None
 
     def __call__(self, probes: Sequence[Probe]) -> list[Seen]:
         """Evaluate probes; those that put in values at the same cuts in one pass."""
@@ -174,7 +193,7 @@ class _Passes:
         partner = torch.arange(len(points) * count, device=device).reshape(-1, count)
         partner[starts] = partner[ends]
         with self.model.secants(partner.flatten()):
-            passed = self._pass(points)
+            passed = self._pass(points, whole=not self._parted())
         return [
             Seen(
                 passed[start].value,
@@ -201,17 +220,22 @@ class _Passes:
                 found.append(Seen(here.value, here.at, next(middles).gradients, reached))
         return found
 
-    def _pass(self, points: Sequence[Point]) -> list[Seen]:
-        """Evaluate points in one pass each way; in the graph of ``batch.x`` if that has one."""
+    def _pass(self, points: Sequence[Point], *, whole: bool = False) -> list[Seen]:
+        """Evaluate points in one pass each way; in the graph of ``batch.x`` if that has one.
+
+        ``whole``: what lies in front of the cuts is in the graph, too.
+        """
         count, keep = len(points), self.batch.x.requires_grad
         rows = self.repeated(count)
         with torch.enable_grad():
             put = dict(points[0])
             if count > 1:
                 put = {cut: torch.cat([point[cut] for point in points]) for cut in put}
-            if not keep:  # also in front of the cuts: secants ask what moves along the path
+            if not keep:
                 put = {
-                    cut: value.detach().requires_grad_(value.is_floating_point())
+                    cut: value.detach().requires_grad_(
+                        value.is_floating_point() and (whole or cut in self.cuts)
+                    )
                     for cut, value in put.items()
                 }
             *at, out = self.model.run(rows, put=put, take=(*self.cuts, self.asks.where.stop))
@@ -229,6 +253,33 @@ class _Passes:
                 strict=True,
             )
         ]
+
+    def _parted(self) -> bool:
+        """Tell whether nothing by-passes the cuts: secants ask what moves along the path there.
+
+        Of a product with what by-passes a cut the derivative takes its value as it stands, the secant
+        its mean between the two ends.
+        """
+        if self.parted is None:
+            ends = self.cuts, self.asks.where.stop
+            self.parted = INPUT in self.cuts or (
+                meets(self.model, Parted) and self.model.parted(self.batch, *ends)
+            )
+        return self.parted
+
+
+def _joined(parts: Sequence[Estimate]) -> Estimate:
+    """Return what was estimated of some examples each as one."""
+    values = tuple(map(torch.cat, zip(*(part.values for part in parts), strict=True)))
+    errors = [part.error for part in parts if part.error is not None]
+    reached = [part.ends for part in parts if part.ends is not None]
+    if not reached:
+        return Estimate(values, torch.cat(errors) if errors else None)
+    start, stop = (
+        {cut: torch.cat([end[cut] for end in ends]) for cut in ends[0]}
+        for ends in zip(*reached, strict=True)
+    )
+    return Estimate(values, torch.cat(errors) if errors else None, (start, stop))
 
 
 def _layout(probes: Sequence[Probe]) -> tuple[list[Point], list[int], list[int]]:

@@ -157,6 +157,15 @@ class Secant(Sliceable, Protocol):
 
 
 @runtime_checkable
+class Parted(Protocol):
+    """A model that knows whether cuts part it in two."""
+
+    def parted(self, batch: Batch, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
+        """Tell whether every way from the input to ``stop`` leads through ``cuts``; else perhaps not."""
+        ...
+
+
+@runtime_checkable
 class Held(Protocol):
     """A model with state that must be frozen while a driver uses it."""
 
@@ -281,6 +290,16 @@ class Distribution(Protocol):
 
     def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Ends | None:
         """Return (from, to) if attributions at each cut must sum to Q(to) - Q(from)."""
+        ...
+
+
+@runtime_checkable
+class Joint(Protocol):
+    """A distribution whose probes share points, and are cheapest in one pass."""
+
+    @property
+    def points(self) -> int:
+        """The points of an example that are best seen together; 1 if it does not matter."""
         ...
 
 

@@ -109,6 +109,11 @@ def of_nodes(quadrature: Quadrature, nodes: int | None) -> Quadrature:
     return quadrature if nodes is None else replace(quadrature, nodes=nodes)
 
 
+def joint(quadrature: Quadrature) -> int:
+    """Return the points that share a pass at best: neighbouring panels share a node."""
+    return quadrature.nodes + 1 if isinstance(quadrature, Panels) else 1
+
+
 def _at_least(nodes: int, least: int) -> None:
     if nodes < least:
         raise PlanError(f"this quadrature needs at least {least} nodes; got {nodes}")
@@ -218,6 +223,7 @@ __all__ = [
     "Weighed",
     "density",
     "edges_and_nodes",
+    "joint",
     "of_nodes",
     "panels",
     "placed",
