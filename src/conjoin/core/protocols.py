@@ -62,7 +62,7 @@ class Batch:
     def copied(self) -> Batch:
         """Return the same examples in memory of their own: what a method gets it may write to."""
         context = {name: value.clone() for name, value in self.context.items()}
-        return Batch(self.x.clone(), self.aim.clone(), Streams(self.rng.key.clone()), context)
+        return Batch(self.x.clone(), self.aim.clone(), self.rng.copied(), context)
 
     def repeated(self, times: int) -> Batch:
         """Return the examples ``times`` times, one whole batch after another."""
@@ -72,7 +72,7 @@ class Batch:
         return Batch(
             tiled(self.x, times),
             tiled(self.aim, times),
-            Streams(tiled(self.rng.key, times)),
+            self.rng.repeated(times),
             context,
         )
 
@@ -161,7 +161,7 @@ class Parted(Protocol):
     """A model that knows whether cuts part it in two."""
 
     def parted(self, batch: Batch, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
-        """Tell whether every way from the input to ``stop`` leads through ``cuts``; else perhaps not."""
+        """Tell whether it is known that every way from the input to ``stop`` leads through ``cuts``."""
         ...
 
 

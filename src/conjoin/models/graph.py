@@ -178,14 +178,15 @@ def _parted(graph: fx.Graph, end: fx.Node) -> bool:
 
     What is joined on to a taken value at an inner place (a position, an entry) counts as a way.
     """
-    *others, last = end.args[0]  # type: ignore[misc] # a tuple of nodes
+    taken: Any = end.args[0]
+    *others, last = taken
     shut, reached = set(others), {next(iter(graph.nodes))}
     for node in graph.nodes:
         sources = node.all_input_nodes
         act = node.target
         if isinstance(act, _Bound) and act.function is join_on and not act.path:
-            whole, taken = node.args
-            sources = [taken] if act.cut.at is None else [whole, taken]
+            whole, joined = node.args
+            sources = [joined] if act.cut.at is None else [whole, joined]
         if node not in shut and any(source in reached for source in sources):
             reached.add(node)
     return last not in reached
