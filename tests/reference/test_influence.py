@@ -745,7 +745,7 @@ def test_what_goes_round_a_cut_is_seen() -> None:
     for pair, cut, parts in (
         (False, ("stem",), True),
         (False, ("side",), False),
-        (False, ("side", "stem"), True),
+        (False, ("stem", "side"), True),
         (True, ("stem",), False),
     ):
         model = TorchModel(Round(pair=pair))

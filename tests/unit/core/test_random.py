@@ -182,8 +182,7 @@ def test_pairs_of_normals_are_independent_in_magnitude() -> None:
 
 def test_streams_are_of_the_examples_that_were_chosen_then() -> None:
     index, keep = torch.arange(4), torch.tensor([2, 0])
-    streams = Streams.of(3, index)
-    some = streams.rows(keep)
+    streams, some = Streams.of(3, index), Streams.of(3, torch.arange(4)).rows(keep)
     index += 7
     keep.fill_(1)
     wanted = Streams.of(3, torch.arange(4)).key
