@@ -5,8 +5,7 @@
 The ratio is Captum's least time over ours: above 1 is faster. Each pair is checked to give the same
 values where both compute the same; where ours takes secant panels, it is closer to the limit
 (``benchmarks/quadrature.py``). ``bare`` is a loop without any library, of as many passes forwards and
-backwards as the method has nodes, 256 rows each: what nobody can go below, so that Captum's time over
-it bounds the ratio. A second table times networks with their batch normalisations folded.
+backwards as the method has nodes, in passes of as many rows: a floor for whoever makes these. A second table times networks with their batch normalisations folded.
 ``--lite DIR`` adds EfficientNet-Lite0, where its package lies in DIR.
 """
 
@@ -44,8 +43,10 @@ from conjoin.attribution import (
 )
 from conjoin.core.distribution import Midpoint, Panels, Quadrature, Trapezoid
 from conjoin.core.path import Path as Way
+from conjoin.core.probing import rows_per_pass
 from conjoin.core.protocols import Attributor
 from conjoin.data import fashion_mnist
+from conjoin.errors import CapabilityError
 from conjoin.models.optimised import optimised
 from conjoin.models.torch import TorchModel
 from conjoin.models.zoo import shipped
@@ -90,7 +91,7 @@ def bare(module: nn.Module, x: Tensor, top: Tensor, layers: list[str]) -> Callab
     parts = [module.get_submodule(name) for name in layers]
 
     def passes() -> Tensor:
-        size, seen = max(1, 256 // len(x)), list[Tensor]()
+        size, seen = max(1, rows_per_pass(x) // len(x)), list[Tensor]()
         handles = [
             part.register_forward_hook(lambda *given: seen.append(given[2])) for part in parts
         ]
@@ -116,7 +117,8 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
     def ours(method: Attributor) -> Callable[[], Tensor]:
         return lambda: attribute(model, data, method, seed=0, target=given, run=run).values
 
-    rows = 8 * size
+    rows = max(size, rows_per_pass(x) // size * size)  # the peer's passes are as large as ours
+    copies = rows // size
     yield Pair(
         "saliency", ours(saliency()), lambda: attr.Saliency(module).attribute(x, top, abs=False)
     )
@@ -130,7 +132,7 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
         "SmoothGrad",
         ours(smoothgrad(0.15, NODES)),
         lambda: noisy.attribute(
-            x, nt_samples=NODES, nt_samples_batch_size=8, stdevs=0.15, target=top, abs=False
+            x, nt_samples=NODES, nt_samples_batch_size=copies, stdevs=0.15, target=top, abs=False
         ),
         same=False,  # other draws
     )
@@ -177,7 +179,7 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
         "occlusion",
         ours(occlusion(window=window, stride=window)),
         lambda: attr.Occlusion(module).attribute(
-            x, shape, strides, target=top, perturbations_per_eval=8
+            x, shape, strides, target=top, perturbations_per_eval=copies
         ),
         same=False,
     )
@@ -283,7 +285,10 @@ def main() -> None:
         normalised = {"Lite0": networks["Lite0"][:2]}
     else:
         console.print("Lite0 was left out: say where its package lies, --lite DIR")
-    console.print(folded(normalised, asked.repeats))
+    try:
+        console.print(folded(normalised, asked.repeats))
+    except CapabilityError as error:
+        console.print(f"nothing was folded: {error}")
 
 
 def least(acts: list[Callable[[], Tensor]], repeats: int) -> tuple[list[float], list[Tensor]]:
