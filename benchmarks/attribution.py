@@ -5,7 +5,8 @@
 The ratio is Captum's least time over ours: above 1 is faster. Each pair is checked to give the same
 values where both compute the same; where ours takes secant panels, it is closer to the limit
 (``benchmarks/quadrature.py``). ``bare`` is a loop without any library, of as many passes forwards and
-backwards as the method has nodes, in passes of as many rows: a floor for whoever makes these. A second table times networks with their batch normalisations folded.
+backwards as the method has nodes, in passes of as many rows: a floor for whoever makes these.
+A second table times networks with their batch normalisations folded.
 ``--lite DIR`` adds EfficientNet-Lite0, where its package lies in DIR.
 """
 
