@@ -4,7 +4,10 @@
 
 The ratio is Captum's least time over ours: above 1 is faster. Each pair is checked to give the same
 values where both compute the same; where ours takes secant panels, it is closer to the limit
-(``benchmarks/quadrature.py``). ``--lite DIR`` adds EfficientNet-Lite0, where its package lies in DIR.
+(``benchmarks/quadrature.py``). ``bare`` is a loop without any library, of as many passes forwards and
+backwards as the method has nodes, in passes of as many rows: a floor for whoever makes these.
+A second table times networks with their batch normalisations folded.
+``--lite DIR`` adds EfficientNet-Lite0, where its package lies in DIR.
 """
 
 from __future__ import annotations
@@ -39,10 +42,13 @@ from conjoin.attribution import (
     saliency,
     smoothgrad,
 )
-from conjoin.core.distribution import Midpoint
+from conjoin.core.distribution import Midpoint, Panels, Quadrature, Trapezoid
 from conjoin.core.path import Path as Way
+from conjoin.core.probing import rows_per_pass
 from conjoin.core.protocols import Attributor
 from conjoin.data import fashion_mnist
+from conjoin.errors import CapabilityError
+from conjoin.models.optimised import optimised
 from conjoin.models.torch import TorchModel
 from conjoin.models.zoo import shipped
 from conjoin.nn.initialise import initialise
@@ -58,24 +64,48 @@ class Pair:
         name: Of the method.
         ours, theirs: Compute it.
         same: Whether both compute the same numbers.
+        bare: The passes alone, if there is a loop of them.
     """
 
     name: str
     ours: Callable[[], Tensor]
     theirs: Callable[[], Tensor]
     same: bool = True
+    bare: Callable[[], Tensor] | None = None
 
 
-def seven_layers() -> TorchModel:
-    """Five convolutions and two dense layers, seeded."""
+def seven_layers(*, normalised: bool = False) -> TorchModel:
+    """Five convolutions and two dense layers, seeded; each convolution perhaps with its statistics."""
     widths = (1, 16, 16, 32, 32, 32)
     layers: list[nn.Module] = []
     for place, (a, b) in enumerate(pairwise(widths)):
-        layers += [nn.Conv2d(a, b, 3, 2 if place in (1, 3) else 1, 1), nn.ReLU()]
+        norm = [nn.BatchNorm2d(b)] if normalised else []
+        layers += [nn.Conv2d(a, b, 3, 2 if place in (1, 3) else 1, 1), *norm, nn.ReLU()]
     layers += [nn.Flatten(), nn.Linear(32 * 49, 64), nn.ReLU(), nn.Linear(64, 10)]
     module = nn.Sequential(*layers)
     initialise(module, 0)
     return TorchModel(module.eval())
+
+
+def bare(module: nn.Module, x: Tensor, top: Tensor, layers: list[str]) -> Callable[[], Tensor]:
+    """Return a loop of passes on the way from zero, back to some layers, or to the input."""
+    parts = [module.get_submodule(name) for name in layers]
+
+    def passes() -> Tensor:
+        size, seen = max(1, rows_per_pass(x) // len(x)), list[Tensor]()
+        handles = [
+            part.register_forward_hook(lambda *given: seen.append(given[2])) for part in parts
+        ]
+        for chunk in ((torch.arange(NODES) + 0.5) / NODES).split(size):
+            z = (chunk.reshape(-1, *[1] * x.ndim) * x).flatten(0, 1).requires_grad_(not parts)
+            seen.clear()
+            out = module(z).gather(1, top.repeat(len(chunk))[:, None])
+            (found, *_) = torch.autograd.grad(out.sum(), seen or [z])
+        for handle in handles:
+            handle.remove()
+        return found
+
+    return passes
 
 
 def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
@@ -88,7 +118,8 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
     def ours(method: Attributor) -> Callable[[], Tensor]:
         return lambda: attribute(model, data, method, seed=0, target=given, run=run).values
 
-    rows = 8 * size
+    rows = max(size, rows_per_pass(x) // size * size)  # the peer's passes are as large as ours
+    copies = rows // size
     yield Pair(
         "saliency", ours(saliency()), lambda: attr.Saliency(module).attribute(x, top, abs=False)
     )
@@ -102,7 +133,7 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
         "SmoothGrad",
         ours(smoothgrad(0.15, NODES)),
         lambda: noisy.attribute(
-            x, nt_samples=NODES, nt_samples_batch_size=8, stdevs=0.15, target=top, abs=False
+            x, nt_samples=NODES, nt_samples_batch_size=copies, stdevs=0.15, target=top, abs=False
         ),
         same=False,  # other draws
     )
@@ -114,8 +145,15 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
         )
 
     middle = integrated("riemann_middle")
-    yield Pair("IG, midpoints", ours(integrated_gradients(quadrature=Midpoint(NODES))), middle)
-    yield Pair("IG, panels", ours(integrated_gradients(nodes=NODES)), middle, same=False)
+    passes = bare(module, x, top, [])
+    for rule in (Midpoint(NODES), Panels(NODES)):
+        yield Pair(
+            f"IG, {type(rule).__name__.lower()}",
+            ours(integrated_gradients(quadrature=rule)),
+            middle,
+            same=isinstance(rule, Midpoint),
+            bare=passes,
+        )
     yield Pair(
         "DeepLIFT",
         ours(deeplift()),
@@ -142,37 +180,28 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
         "occlusion",
         ours(occlusion(window=window, stride=window)),
         lambda: attr.Occlusion(module).attribute(
-            x, shape, strides, target=top, perturbations_per_eval=8
+            x, shape, strides, target=top, perturbations_per_eval=copies
         ),
-        same=False,
-    )
-    inner = attr.LayerConductance(module, first)
-    yield Pair(
-        "conductance, one layer",
-        ours(conductance(cuts[0], nodes=NODES)),
-        lambda: inner.attribute(x, target=top, n_steps=NODES, internal_batch_size=rows),
-        same=False,
-    )
-    deep = attr.LayerConductance(module, last)
-    yield Pair(
-        "conductance, a late layer",
-        ours(conductance(cuts[-2], nodes=NODES)),
-        lambda: deep.attribute(x, target=top, n_steps=NODES, internal_batch_size=rows),
         same=False,
     )
 
     def every() -> Tensor:
-        found = [
-            attr.LayerConductance(module, module.get_submodule(name)).attribute(
-                x, target=top, n_steps=NODES, internal_batch_size=rows
-            )
-            for name in cuts
-        ]
-        return found[0]
+        *_, last_one = (conducted(name)() for name in cuts)
+        return last_one
 
-    yield Pair(
-        f"conductance, {len(cuts)} layers", ours(conductance(cuts, nodes=NODES)), every, same=False
-    )
+    def conducted(name: str) -> Callable[[], Tensor]:
+        peer = attr.LayerConductance(module, module.get_submodule(name))
+        return lambda: peer.attribute(x, target=top, n_steps=NODES, internal_batch_size=rows)
+
+    for what, at, theirs in (
+        ("one layer", [cuts[0]], conducted(cuts[0])),
+        ("a late layer", [cuts[-2]], conducted(cuts[-2])),
+        (f"{len(cuts)} layers", cuts, every),
+    ):
+        for rule in (Panels(NODES), Trapezoid(NODES)):
+            name = f"conductance, {what}, {type(rule).__name__.lower()}"
+            method = conductance(at, quadrature=rule)
+            yield Pair(name, ours(method), theirs, same=False, bare=bare(module, x, top, at))
     layer = attr.LayerIntegratedGradients(module, last)
     yield Pair(
         "layer IG, a late layer",
@@ -235,28 +264,76 @@ def main() -> None:
         cuts = ["_conv_stem", *(f"_blocks.{k}" for k in (0, 2, 4, 7, 10, 14)), "_conv_head"]
         networks = {"Lite0": (model, Dataset(x, torch.zeros(2, dtype=torch.int64)), cuts)}
     table = Table(title=f"Captum's time / ours, {NODES} nodes")
-    for name in ("network", "method", "ours, CPU s", "Captum", "ratio", "largest difference"):
+    for name in (
+        "network",
+        "method",
+        "ours, CPU s",
+        "Captum",
+        "ratio",
+        "bare",
+        "of bare",
+        "differ",
+    ):
         table.add_column(name)
     for name, (model, some, cuts) in networks.items():
         for pair in pairs(model, some, cuts):
-            if asked.only and not any(part in pair.name for part in asked.only):
-                continue
-            least, found = [math.inf] * 2, [some.x, some.x]
-            for _ in range(asked.repeats):
-                for who, act in enumerate((pair.ours, pair.theirs)):
-                    start = time.process_time()
-                    found[who] = act().detach()
-                    least[who] = min(least[who], time.process_time() - start)
-            gap = float((found[0] - found[1]).abs().max()) if pair.same else math.nan
+            if not asked.only or any(part in pair.name for part in asked.only):
+                table.add_row(name, *raced(pair, asked.repeats))
+    console = Console(width=130)
+    console.print(table)
+    normalised = {"seven layers": (seven_layers(normalised=True), data)}
+    if asked.lite is not None:
+        normalised = {"Lite0": networks["Lite0"][:2]}
+    else:
+        console.print("Lite0 was left out: say where its package lies, --lite DIR")
+    try:
+        console.print(folded(normalised, asked.repeats))
+    except CapabilityError as error:
+        console.print(f"nothing was folded: {error}")
+
+
+def least(acts: list[Callable[[], Tensor]], repeats: int) -> tuple[list[float], list[Tensor]]:
+    """Run in turn; return each one's least processor time, and what it found last."""
+    times, found = [math.inf] * len(acts), [torch.zeros(0)] * len(acts)
+    for _ in range(repeats):
+        for who, act in enumerate(acts):
+            start = time.process_time()
+            found[who] = act().detach()
+            times[who] = min(times[who], time.process_time() - start)
+    return times, found
+
+
+def raced(pair: Pair, repeats: int) -> list[str]:
+    """Time a pair; return its row."""
+    acts = [pair.ours, pair.theirs, *([pair.bare] if pair.bare else [])]
+    (own, theirs, *floor), found = least(acts, repeats)
+    gap = f"{float((found[0] - found[1]).abs().max()):.1e}" if pair.same else "-"
+    below = [f"{floor[0]:.3f}", f"{own / floor[0]:.2f}"] if floor else ["", ""]
+    return [pair.name, f"{own:.3f}", f"{theirs:.3f}", f"{theirs / own:.2f}", *below, gap]
+
+
+def folded(networks: dict[str, tuple[TorchModel, Dataset]], repeats: int) -> Table:
+    """Compare networks with themselves, their batch normalisations folded."""
+    table = Table(title=f"batch normalisations folded, {NODES} nodes")
+    for name in ("network", "method", "as it is, CPU s", "folded", "ratio", "outputs differ by"):
+        table.add_column(name)
+    for name, (model, data) in networks.items():
+        other, run = optimised(model, data), Run(batch_size=len(data))
+
+        def explained(
+            one: TorchModel, rule: Quadrature, data: Dataset = data, run: Run = run
+        ) -> Callable[[], Tensor]:
+            method = integrated_gradients(quadrature=rule)
+            return lambda: attribute(one, data, method, seed=0, target=given, run=run).values
+
+        for rule in (Midpoint(NODES), Panels(NODES)):
+            acts = [explained(one, rule) for one in (model, other.model)]
+            (before, after), _ = least(acts, repeats)
+            ratio, what = f"{before / after:.2f}", f"IG, {type(rule).__name__.lower()}"
             table.add_row(
-                name,
-                pair.name,
-                f"{least[0]:.3f}",
-                f"{least[1]:.3f}",
-                f"{least[1] / least[0]:.2f}",
-                f"{gap:.1e}" if pair.same else "-",
+                name, what, f"{before:.3f}", f"{after:.3f}", ratio, f"{other.deviation:.1e}"
             )
-    Console(width=110).print(table)
+    return table
 
 
 def _layers(model: TorchModel) -> list[str]:

@@ -12,15 +12,16 @@ import argparse
 import importlib.metadata
 import importlib.util
 import math
-import resource
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from attribution import seven_layers
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -250,38 +251,51 @@ def _certifiers(
 
 
 def memory() -> None:
-    """Peak memory against the number of steps, each in a process of its own."""
-    table = Table(title="peak memory of integrated gradients, 64 images", title_justify="left")
-    table.add_column("steps")
-    table.add_column("conjoin, MiB")
-    table.add_column("captum (default), MiB")
-    for steps in (10, 50, 200):
-        row = [str(steps)]
-        for who in ("conjoin", "captum"):
-            command = [sys.executable, __file__, "--memory", who, str(steps)]
+    """Peak memory against the number of nodes, each in a process of its own."""
+    title = "growth of the peak resident size, integrated gradients of 16 images, seven layers, MiB"
+    table = Table(title=title, title_justify="left")
+    kinds = ("panels", "midpoints", "captum")  # of 800 nodes the peer would take gigabytes
+    for name in ("nodes", "conjoin, panels", "conjoin, midpoints", "captum, its default"):
+        table.add_column(name)
+    for nodes in (10, 50, 200, 800):
+        row = [str(nodes)]
+        for who in kinds[: 2 if nodes > 200 else 3]:
+            command = [sys.executable, __file__, "--memory", who, str(nodes)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
             row.append(done.stdout.strip())
         table.add_row(*row)
     Console(width=120).print(table)
 
 
-def measure_memory(who: str, steps: int) -> None:
-    """Print the growth of the peak resident size in MiB."""
+def measure_memory(who: str, nodes: int) -> None:
+    """Print the growth of the peak resident size in MiB, after passes of two images.
+
+    The images are made here: to read a data set would raise the peak before.
+    """
     import captum.attr
 
-    data, model = marked(fashion_mnist("test"), 0.95).select(range(64)), shipped("plain")
-    target = predict(model, data).argmax(1)
-    captum.attr.IntegratedGradients(model.module).attribute(
-        data.x[:2], target=target[:2], n_steps=2
-    )
-    attribute(model, data, integrated_gradients(quadrature=Trapezoid(2)), seed=0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if who == "conjoin":
-        attribute(model, data, integrated_gradients(quadrature=Trapezoid(steps)), seed=0)
-    else:
-        method = captum.attr.IntegratedGradients(model.module)
-        method.attribute(data.x, target=target, n_steps=steps)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    model = seven_layers()
+    x = torch.linspace(0, 50, 16 * 784).sin().abs().reshape(16, 1, 28, 28)
+    data = Dataset(x, torch.zeros(16, dtype=torch.int64))
+    peer = captum.attr.IntegratedGradients(model.module)
+
+    def explain(some: Dataset, count: int) -> None:
+        if who == "captum":
+            peer.attribute(some.x, target=some.y, n_steps=count)
+            return
+        rule = Panels(count) if who == "panels" else Midpoint(count)
+        attribute(model, some, integrated_gradients(quadrature=rule), seed=0, target=given)
+
+    explain(data.select(range(2)), 2)
+    before = peak()
+    explain(data, nodes)
+    print((peak() - before) // 1024)
+
+
+def peak() -> int:
+    """Return the peak resident size in KiB; Linux. A child's ``ru_maxrss`` begins at its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def version(name: str) -> str:
@@ -294,20 +308,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--memory", nargs=2, metavar=("WHO", "STEPS"))
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the comparisons' names")
+    parser.add_argument("--memory", nargs=2, metavar=("WHO", "NODES"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers'
+    torch.set_num_threads(1)
     if arguments.memory:
         measure_memory(arguments.memory[0], int(arguments.memory[1]))
         return
     data = marked(fashion_mnist("test"), 0.95).select(range(arguments.images))
-    torch.set_num_threads(1)
-    for name in ("plain", "adversarial"):
-        pgd(name, data, arguments.repeats)
-    presets(data.select(range(min(64, len(data)))), arguments.repeats)
-    gradients(data.select(range(min(64, len(data)))), arguments.repeats)
-    certification(data, arguments.repeats)
-    memory()
+    few, repeats = data.select(range(min(64, len(data)))), arguments.repeats
+    comparisons: dict[str, Callable[[], None]] = {
+        "PGD, plain": lambda: pgd("plain", data, repeats),
+        "PGD, adversarial": lambda: pgd("adversarial", data, repeats),
+        "saliency": lambda: presets(few, repeats),
+        "integrated gradients": lambda: gradients(few, repeats),
+        "certification": lambda: certification(data, repeats),
+        "memory": memory,
+    }
+    for name, compare in comparisons.items():
+        if not arguments.only or any(part in name for part in arguments.only):
+            compare()
 
 
 if __name__ == "__main__":

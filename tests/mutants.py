@@ -565,10 +565,59 @@ HIP = (
 
 INFLUENCES = (
     Mutant(
+        "what goes round a cut at a position is not seen",
+        "models/graph.py",
+        "sources = [joined] if act.cut.at is None else [whole, joined]",
+        "sources = [joined]",
+        (f"{INFLUENCE}::test_cuts_that_part_a_chain_are_seen",),
+    ),
+    Mutant(
+        "every cut lets something by",
+        "models/graph.py",
+        "sources = [joined] if act.cut.at is None else [whole, joined]",
+        "sources = [whole, joined]",
+        (f"{INFLUENCE}::test_cuts_that_part_a_chain_are_seen",),
+    ),
+    Mutant(
+        "the last of several cuts alone parts a network",
+        "models/graph.py",
+        "shut, reached = set(others), ",
+        "shut, reached = set(others[-1:]), ",
+        (f"{INFLUENCE}::test_what_goes_round_a_cut_is_seen",),
+    ),
+    Mutant(
+        "a network without a graph is parted by any cut",
+        "models/between.py",
+        "return part is not None and part.parted",
+        "return part is None or part.parted",
+        (f"{INFLUENCE}::test_what_goes_round_a_cut_is_seen",),
+    ),
+    Mutant(
+        "the ends of examples at a time are the wrong way round",
+        "attribution/influence.py",
+        "torch.cat(errors) if errors else None, (start, stop))",
+        "torch.cat(errors) if errors else None, (stop, start))",
+        (f"{INFLUENCE}::test_some_examples_at_a_time_give_what_all_do",),
+    ),
+    Mutant(
+        "streams follow a choice that changes later",
+        "core/random.py",
+        "        return Streams(lambda: key)",
+        "        return Streams(lambda: self.key[keep])",
+        ("tests/unit/core/test_random.py::test_streams_are_of_the_examples_that_were_chosen_then",),
+    ),
+    Mutant(
+        "streams follow an index that changes later",
+        "core/random.py",
+        "index.to(torch.int64, copy=True)",
+        "index.to(torch.int64)",
+        ("tests/unit/core/test_random.py::test_streams_are_of_the_examples_that_were_chosen_then",),
+    ),
+    Mutant(
         "what moves in front of a cut is a constant to secants",
         "attribution/passes.py",
-        "value.detach().requires_grad_(value.is_floating_point())",
-        "value.detach().requires_grad_(cut in self.cuts)",
+        "(whole or cut in self.cuts)",
+        "cut in self.cuts",
         (f"{INFLUENCE}::test_what_by_passes_a_gate_counts_by_its_mean",),
     ),
     Mutant(
@@ -928,8 +977,8 @@ CORE = (
     Mutant(
         "streams depend on the place in the batch",
         "core/random.py",
-        "index.to(torch.int64) * _GAMMA))",
-        "torch.arange(len(index)) * _GAMMA))",
+        "own = index.to(torch.int64, copy=True)",
+        "own = torch.arange(len(index))",
         (f"{RANDOM}::test_an_examples_numbers_do_not_depend_on_its_batch",),
     ),
     Mutant(

@@ -49,7 +49,7 @@ from conjoin.core.path import DOUBLINGS
 from conjoin.core.quadrature import density
 from conjoin.core.quantity import given, logit
 from conjoin.core.run import Run, attribute, predict
-from conjoin.core.slice import INPUT, Cut, Side, Slice
+from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
 from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.models.torch import TorchModel
 
@@ -708,3 +708,130 @@ def test_the_pieces_of_the_largest_and_the_least_of_several(sign: int) -> None:
     places = (sign * x.unflatten(1, (2, 5))).argmax(2)
     moved = (places[1:] != places[:-1]).double().sum(1, keepdim=True)
     assert torch.equal(found, 2 * moved / 10)  # one entry of ten stops winning, another begins
+
+
+# What a pass holds.
+
+
+@pytest.mark.parametrize(
+    ("model", "cuts", "parts"),
+    [
+        (sequential(), ("1",), True),
+        (sequential(), ("4", "1"), True),
+        (sequential(), (Cut("3", Side.IN),), True),
+        (sequential(), (Cut("3", at=2),), False),  # other positions go by
+    ],
+)
+def test_cuts_that_part_a_chain_are_seen(
+    model: TorchModel, cuts: tuple[str | Cut, ...], parts: bool
+) -> None:
+    found = tuple(Cut(cut) if isinstance(cut, str) else cut for cut in cuts)
+    with model.held():
+        assert model.parted(batch_of(examples(3).x), found, OUTPUT) is parts
+
+
+def test_what_goes_round_a_cut_is_seen() -> None:
+    class Round(nn.Module):
+        def __init__(self, *, pair: bool) -> None:
+            super().__init__()
+            self.stem, self.side, self.pair = nn.Linear(4, 6), nn.Linear(6, 6), pair
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.stem(x)
+            out = h * self.side(h)
+            return out + x.sum(1, keepdim=True) if self.pair else out
+
+    batch = batch_of(numbers(3, 4))
+    for pair, cut, parts in (
+        (False, ("stem",), True),
+        (False, ("side",), False),
+        (False, ("stem", "side"), True),
+        (True, ("stem",), False),
+    ):
+        model = TorchModel(Round(pair=pair))
+        with model.held():
+            assert model.parted(batch, tuple(map(Cut, cut)), OUTPUT) is parts
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.layer(x)
+            return h if float(h.sum()) > 0 else -h
+
+    model = TorchModel(Branching())  # no graph: nothing is known
+    with model.held():
+        assert not model.parted(batch, (Cut("layer"),), OUTPUT)
+
+
+@pytest.mark.parametrize("name", ["0", "3", "4"])
+def test_a_graph_that_begins_at_the_cuts_changes_no_value(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = sequential(dtype=DOUBLE), examples(5, dtype=DOUBLE)
+    methods = (conductance(name, nodes=7), layer_integrated_gradients(name, nodes=7))
+    found = [explain(model, data, method) for method in methods]
+    asked: list[tuple[Cut, ...]] = []
+
+    def unknown(self: TorchModel, batch: object, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
+        asked.append(cuts)
+        return False
+
+    monkeypatch.setattr(TorchModel, "parted", unknown)
+    for method, values in zip(methods, found, strict=True):
+        assert torch.equal(explain(model, data, method), values)
+    assert asked and set(asked) == {(Cut(name),)}
+
+
+def test_what_lies_before_a_parting_cut_needs_no_secant(caplog: pytest.LogCaptureFixture) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 6).double(), nn.Linear(6, 3).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(torch.relu(self.one(x.cumprod(1))))  # of which there is no secant
+
+    model = TorchModel(Normed())
+    data = Dataset(numbers(4, 4, dtype=DOUBLE), torch.zeros(4, dtype=torch.int64))
+    inner = attribute(model, data, conductance("one", nodes=5), seed=0)
+    assert float(inner.gap.abs().max()) < 1e-12 and not caplog.text
+    explain(model, data, integrated_gradients(nodes=5))
+    assert "midpoints" in caplog.text
+
+
+@pytest.mark.parametrize("tolerance", [None, math.inf])
+@pytest.mark.parametrize("nodes", [5, 50])
+def test_some_examples_at_a_time_give_what_all_do(nodes: int, tolerance: float | None) -> None:
+    model, data = residual(dtype=DOUBLE), examples(13, dtype=DOUBLE)
+    rule = Panels(nodes, tolerance=tolerance)
+    methods = (
+        integrated_gradients(Blurred(1.0), rule),
+        internal_influence(["stem", "head"], Path(quadrature=rule, displaced=False)),
+    )
+    for method in methods:
+        batch = batch_of(data.x)
+        with model.held():
+            whole = method.estimate(model, batch)
+            parts = [method.estimate(model, batch.rows(slice(k, k + 1))) for k in range(13)]
+        for k, values in enumerate(whole.values):
+            alone = torch.cat([part.values[k] for part in parts])
+            assert torch.allclose(values, alone, atol=1e-12)
+        assert (whole.error is None) is (tolerance is None)
+        if whole.error is not None:
+            errors = [part.error for part in parts if part.error is not None]
+            assert torch.allclose(whole.error, torch.cat(errors), rtol=1e-6)
+        if whole.ends is not None:
+            start, stop = (end[INPUT] for end in whole.ends)
+            assert torch.equal(stop, data.x) and torch.equal(start, Blurred(1.0)(model, batch))
+
+
+def test_panels_pass_each_node_once() -> None:
+    model, data = sequential(), examples(24)
+    run = Run(batch_size=24)
+    found = attribute(model, data, integrated_gradients(nodes=20), seed=0, target=given, run=run)
+    ends, scouts = 2, 21
+    assert found.provenance.backward == 20 * len(data)
+    assert found.provenance.forward == (ends + scouts + 20) * len(data)

@@ -16,23 +16,28 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from conjoin.attribution.passes import Passes
 from conjoin.core.gradient import need_floats
 from conjoin.core.naming import name_of
+from conjoin.core.probing import rows_per_pass
 from conjoin.core.protocols import (
     Batch,
     Distribution,
     Ends,
     Estimate,
+    Joint,
     Probe,
     Promise,
     Sliceable,
 )
 from conjoin.core.quantity import Question, logit
 from conjoin.core.returned import unlike
+from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut, Slice
+from conjoin.models.cuts import TILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,27 @@ class Influence:
         """
         if INPUT in cuts:
             need_floats(batch)
+        size = self._at_once(batch)
+        parts = range(0, len(batch), size)
+        if len(parts) <= 1:
+            return self._of(model, batch, cuts, quantities)
+        some = (batch.rows(slice(k, k + size)) for k in parts)
+        return _joined([self._of(model, part, cuts, quantities) for part in some])
+
+    def _at_once(self, batch: Batch) -> int:
+        """Return how many examples have all of their points in one pass, in whole tiles."""
+        if not meets(self.distribution, Joint) or self.distribution.points == 1:
+            return len(batch)
+        size = rows_per_pass(batch.x) // self.distribution.points
+        return max(TILE, size // TILE * TILE)
+
+    def _of(
+        self,
+        model: Sliceable,
+        batch: Batch,
+        cuts: tuple[Cut, ...],
+        quantities: tuple[Question, ...],
+    ) -> Estimate:
         asking: object = self.distribution(model, batch, cuts * len(quantities))
         if not isinstance(asking, Generator):
             raise unlike(self.distribution, asking, "a generator, a function that yields probes")
@@ -147,3 +173,17 @@ class Influence:
     def promise(self, ends: Ends, /) -> Promise:
         """Promise that the values sum to the change of the quantity between two ends."""
         return Promise(self.quantity, *ends)
+
+
+def _joined(parts: Sequence[Estimate]) -> Estimate:
+    """Return what was estimated of some examples each as one."""
+    values = tuple(map(torch.cat, zip(*(part.values for part in parts), strict=True)))
+    errors = [part.error for part in parts if part.error is not None]
+    reached = [part.ends for part in parts if part.ends is not None]
+    if not reached:
+        return Estimate(values, torch.cat(errors) if errors else None)
+    start, stop = (
+        {cut: torch.cat([end[cut] for end in ends]) for cut in ends[0]}
+        for ends in zip(*reached, strict=True)
+    )
+    return Estimate(values, torch.cat(errors) if errors else None, (start, stop))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from conjoin.core.gradient import gradients
-from conjoin.core.protocols import Batch, Probe, Secant, Seen, Sliceable
+from conjoin.core.protocols import Batch, Parted, Probe, Secant, Seen, Sliceable
 from conjoin.core.quantity import Question
 from conjoin.core.returned import returned
 from conjoin.core.rung import meets
-from conjoin.core.slice import Cut
+from conjoin.core.slice import INPUT, Cut
 from conjoin.errors import CapabilityError
 
 Point = Mapping[Cut, Tensor]
@@ -50,6 +50,7 @@ class Passes:
         self.quantities, self.cuts, self.stop = quantities, cuts, stop
         self.repeated = cache(batch.repeated)  # most passes are of one size
         self.secants = not batch.x.requires_grad  # derivatives of secants are no secants
+        self.parted: bool | None = None
 
     def __call__(self, probes: Sequence[Probe]) -> list[Seen]:
         """Evaluate probes; those that put in values at the same cuts in one pass."""
@@ -88,7 +89,7 @@ class Passes:
         partner = torch.arange(len(points) * count, device=device).reshape(-1, count)
         partner[starts] = partner[ends]
         with self.model.secants(partner.flatten()):
-            passed = self._pass(points)
+            passed = self._pass(points, whole=not self._parted())
         return [
             Seen(
                 passed[start].value,
@@ -115,17 +116,22 @@ class Passes:
                 found.append(Seen(here.value, here.at, next(middles).gradients, reached))
         return found
 
-    def _pass(self, points: Sequence[Point]) -> list[Seen]:
-        """Evaluate points in one pass each way; in the graph of ``batch.x`` if that has one."""
+    def _pass(self, points: Sequence[Point], *, whole: bool = False) -> list[Seen]:
+        """Evaluate points in one pass each way; in the graph of ``batch.x`` if that has one.
+
+        ``whole``: what lies in front of the cuts is in the graph, too.
+        """
         count, keep = len(points), self.batch.x.requires_grad
         rows = self.repeated(count)
         with torch.enable_grad():
             put = dict(points[0])
             if count > 1:
                 put = {cut: torch.cat([point[cut] for point in points]) for cut in put}
-            if not keep:  # also in front of the cuts: secants ask what moves along the path
+            if not keep:
                 put = {
-                    cut: value.detach().requires_grad_(value.is_floating_point())
+                    cut: value.detach().requires_grad_(
+                        value.is_floating_point() and (whole or cut in self.cuts)
+                    )
                     for cut, value in put.items()
                 }
             *at, out = self.model.run(rows, put=put, take=(*self.cuts, self.stop))
@@ -154,6 +160,18 @@ class Passes:
             values.append(returned(quantity, told, (len(out),), out))
             found += gradients(values[-1], at, keep=keep, again=left > 0)
         return values[0] if len(values) == 1 else torch.stack(values, 1), tuple(found)
+
+    def _parted(self) -> bool:
+        """Tell whether nothing by-passes the cuts: secants ask what moves along the path there.
+
+        Of a product with what by-passes a cut the derivative takes its value as it stands, the secant
+        its mean between the two ends.
+        """
+        if self.parted is None:
+            self.parted = INPUT in self.cuts or (
+                meets(self.model, Parted) and self.model.parted(self.batch, self.cuts, self.stop)
+            )
+        return self.parted
 
 
 def _layout(probes: Sequence[Probe]) -> tuple[list[Point], list[int], list[int]]:

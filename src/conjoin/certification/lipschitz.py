@@ -13,7 +13,7 @@ Reference: leino2021, equation 3.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -101,6 +101,7 @@ class PreparedLipschitz:
             of the deployed one (``None`` if its rounding is not known).
         tolerance: How far the outputs of the operators and of the deployed network may lie apart,
             as slope and base of each; ``None`` likewise.
+        last: The rows that were asked for last, and what follows from them.
     """
 
     reference: ClassVar[str] = "leino2021"
@@ -111,6 +112,7 @@ class PreparedLipschitz:
     ideal: Errors
     deployed: Errors | None
     tolerance: tuple[Tensor, Tensor] | None
+    last: list[tuple[Asked, Tensor]] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """Show it as the method it prepares."""
@@ -157,8 +159,7 @@ class PreparedLipschitz:
             aim = batch.aim[some]  # of labels the general sort would cost as much as the network
             flat = None if aim.ndim == 1 else 0
             aims, which = aim.unique(dim=flat, return_inverse=True)
-            asked = Asked.of(ask.rows(aims, outputs.shape[1]))
-            lines = self.lines(asked)
+            asked, lines = self._told(ask.rows(aims, outputs.shape[1]))
             falling, slope, base = lines.index_select(1, which)
             fixed = asked.lower(outputs[some], 32 * unit * outputs[some].abs(), which)
             fixed = fixed - torch.addcmul(base, slope, start[some, None])
@@ -175,6 +176,13 @@ class PreparedLipschitz:
         longest = (largest - peak.base) / peak.slope if peak.slope else math.inf
         lower = torch.cat(lowers).masked_fill(~(start + reach < longest), -math.inf)
         return lower, torch.minimum(torch.cat(radii), (longest - start).clamp(min=0) * (1 - 1e-9))
+
+    def _told(self, rows: Tensor) -> tuple[Asked, Tensor]:
+        """Return what follows from rows; what followed from the last ones is known."""
+        if not self.last or not torch.equal(self.last[0][0].rows, rows):
+            asked = Asked.of(rows)
+            self.last[:] = [(asked, self.lines(asked))]
+        return self.last[0]
 
     def between(self) -> Tensor:
         """Return what bounds z_i - z_j for each pair of classes, ``(3, classes, classes)``.

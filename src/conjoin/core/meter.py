@@ -17,7 +17,7 @@ from torch import Tensor
 
 from conjoin.core.naming import describe
 from conjoin.core.operator import Step
-from conjoin.core.protocols import NO_VALUES, Batch, Held, Layered, Model, Secant, Sliceable
+from conjoin.core.protocols import NO_VALUES, Batch, Held, Layered, Model, Parted, Secant, Sliceable
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, OUTPUT, Cut
 from conjoin.errors import PostconditionError
@@ -89,6 +89,10 @@ class _Secant(_Sliceable):
     def secants(self, partner: Tensor, /) -> AbstractContextManager[None]:
         """Take secants in the backward passes within."""
         return cast(Secant, self.model).secants(partner)
+
+    def parted(self, batch: Batch, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
+        """Tell whether the model knows that the cuts part it in two."""
+        return meets(self.model, Parted) and self.model.parted(batch, cuts, stop)
 
     def switched(
         self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES

@@ -32,6 +32,7 @@ from conjoin.core.quadrature import (
     Weighed,
     density,
     edges_and_nodes,
+    joint,
     panels,
     placed,
     trapezoid,
@@ -73,6 +74,11 @@ class Path:
         """Show what it is made of, the same in every process."""
         mean = "" if self.displaced else ", displaced=False"
         return f"Path({name_of(self.baseline)}, {self.quadrature!r}{mean})"
+
+    @property
+    def points(self) -> int:
+        """The points that share a pass at best."""
+        return joint(self.quadrature)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield the probes in order from the baseline to the example."""
@@ -143,6 +149,11 @@ class Straight:
 
     start: Start = Image()
     quadrature: Quadrature = Panels()  # noqa: RUF009 - frozen
+
+    @property
+    def points(self) -> int:
+        """The points that share a pass at best."""
+        return joint(self.quadrature)
 
     def __call__(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Probes:
         """Yield the probes in order from the start to the activation."""

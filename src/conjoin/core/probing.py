@@ -9,16 +9,21 @@ from torch import Tensor
 
 from conjoin.core.protocols import Estimate
 
-# A row of a pass costs the less, the more there are: up to a few hundred, if they are few numbers each.
+# A row of a pass costs the less, the more there are, up to a hundred or two. Of 512 small images it
+# costs half as much again: activations of many MiB go back to the system, and come anew page by page.
 # Of photographs a pass of 32 costs twice as much a row as one of 8, and four times the memory.
-ROWS, NUMBERS = (8, 512), 1 << 19
+ROWS, NUMBERS = (8, 256), 1 << 19
+
+
+def rows_per_pass(*values: Tensor) -> int:
+    """Return how many rows of such values go into one pass."""
+    fewest, most = ROWS
+    return min(most, max(fewest, NUMBERS // sum(z[0].numel() for z in values)))
 
 
 def per_pass(*values: Tensor) -> int:
     """Return how many probes that put in such values, one row for each example, go into one pass."""
-    fewest, most = ROWS
-    rows = min(most, max(fewest, NUMBERS // sum(z[0].numel() for z in values)))
-    return max(1, rows // len(values[0]))
+    return max(1, rows_per_pass(*values) // len(values[0]))
 
 
 def chunks(places: range, size: int) -> Iterator[range]:
@@ -72,4 +77,4 @@ def _wide(weight: float | Tensor, like: Tensor) -> float | Tensor:
     return weight.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-__all__ = ["Sum", "chunks", "per_pass"]
+__all__ = ["Sum", "chunks", "per_pass", "rows_per_pass"]

@@ -62,7 +62,7 @@ class Batch:
     def copied(self) -> Batch:
         """Return the same examples in memory of their own: what a method gets it may write to."""
         context = {name: value.clone() for name, value in self.context.items()}
-        return Batch(self.x.clone(), self.aim.clone(), Streams(self.rng.key.clone()), context)
+        return Batch(self.x.clone(), self.aim.clone(), self.rng.copied(), context)
 
     def repeated(self, times: int) -> Batch:
         """Return the examples ``times`` times, one whole batch after another."""
@@ -72,7 +72,7 @@ class Batch:
         return Batch(
             tiled(self.x, times),
             tiled(self.aim, times),
-            Streams(tiled(self.rng.key, times)),
+            self.rng.repeated(times),
             context,
         )
 
@@ -153,6 +153,15 @@ class Secant(Sliceable, Protocol):
         shares of all operations add up. Shape ``(blocks - 1, batch)``, in double precision; NaN where
         no operation has pieces.
         """
+        ...
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """A model that knows whether cuts part it in two."""
+
+    def parted(self, batch: Batch, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
+        """Tell whether it is known that every way from the input to ``stop`` leads through ``cuts``."""
         ...
 
 
@@ -285,6 +294,16 @@ class Distribution(Protocol):
 
     def ends(self, model: Sliceable, batch: Batch, cuts: tuple[Cut, ...], /) -> Ends | None:
         """Return (from, to) if attributions at each cut must sum to Q(to) - Q(from)."""
+        ...
+
+
+@runtime_checkable
+class Joint(Protocol):
+    """A distribution whose probes share points, and are cheapest in one pass."""
+
+    @property
+    def points(self) -> int:
+        """The points of an example that are best seen together; 1 if it does not matter."""
         ...
 
 

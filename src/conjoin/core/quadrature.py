@@ -38,9 +38,9 @@ class Panels:
 
     The backward pass of a panel replaces every elementwise derivative by its secant between the two
     ends; so the panel's share sums to the change of the quantity over it, to rounding, and is linear
-    in the quantity. Costs 1 to 1.25 forward and backward passes a node, and a forward pass a node to
-    place it. One panel alone is DeepLIFT-rescale. That the shares add up says nothing of their
-    accuracy: ask for an estimate. Where an operation of the model has no secant, midpoints take their
+    in the quantity. Costs a forward and a backward pass a node, and a forward pass a node to place it.
+    One panel alone is DeepLIFT-rescale. That the shares add up says nothing of their accuracy: ask for
+    an estimate. Where an operation of the model has no secant, midpoints take their
     place, and a warning is logged. Where no operation has pieces, the network being smooth,
     Gauss-Legendre nodes take their place on straight ways, where they converge faster: then values add
     up as far as they are accurate.
@@ -112,6 +112,11 @@ Quadrature = Panels | Trapezoid | Midpoint | GaussLegendre
 def of_nodes(quadrature: Quadrature, nodes: int | None) -> Quadrature:
     """Return the rule with another number of nodes, if one is given."""
     return quadrature if nodes is None else replace(quadrature, nodes=nodes)
+
+
+def joint(quadrature: Quadrature) -> int:
+    """Return the points that share a pass at best: neighbouring panels share a node."""
+    return quadrature.nodes + 1 if isinstance(quadrature, Panels) else 1
 
 
 def _at_least(nodes: int, least: int) -> None:
@@ -223,6 +228,7 @@ __all__ = [
     "Weighed",
     "density",
     "edges_and_nodes",
+    "joint",
     "of_nodes",
     "panels",
     "placed",

@@ -14,9 +14,9 @@ Reference: steele2014, SplitMix64.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -94,26 +94,36 @@ def _start(seed: int) -> int:
     return int(_mix_(torch.tensor([_word(seed + _GAMMA)])))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Streams:
     """One independent random stream per example of a batch.
 
-    Build with :meth:`of`, derive with :meth:`fold`; every method is pure.
+    Build with :meth:`of`, derive with :meth:`fold`; every method is pure. Keys are computed when they
+    are first asked for: most methods draw nothing.
+
+    Attributes:
+        made: Gives the keys, the same every time.
     """
 
-    key: Int[Tensor, "batch"]
+    made: Callable[[], Int[Tensor, "batch"]]
+
+    @property
+    def key(self) -> Int[Tensor, "batch"]:
+        """One word for each example."""
+        return self.made()
 
     @classmethod
     def of(cls, seed: int, index: Int[Tensor, "batch"]) -> Streams:
         """Make the streams of the examples ``index`` (positions in the whole data) for a seed."""
-        return cls(_mix_(_start(seed) + index.to(torch.int64) * _GAMMA))
+        own = index.to(torch.int64, copy=True)
+        return cls(cache(lambda: _mix_(own * _GAMMA + _start(seed))))
 
     def fold(self, purpose: int | str) -> Streams:
         """Derive other streams, one per purpose: a name, or a number modulo 2^63.
 
         For one stream the map is one-to-one, up to the 63-bit hash of a name.
         """
-        return Streams(_mix_(self.key + _word(_purpose(purpose) * _GAMMA)))
+        return Streams(cache(lambda: _mix_(self.key + _word(_purpose(purpose) * _GAMMA))))
 
     def each(self, numbers: Iterable[int]) -> Streams:
         """Fold by several numbers, one whole batch after another, as ``Batch.repeated`` lays out.
@@ -123,11 +133,22 @@ class Streams:
         """
         words = [_word(_purpose(number) * _GAMMA) for number in numbers]
         steps = torch.tensor(words, dtype=torch.int64, device=self.key.device)
-        return Streams(_mix_(self.key + steps[:, None]).view(-1))
+        return Streams(cache(lambda: _mix_(self.key + steps[:, None]).view(-1)))
 
     def rows(self, keep: Tensor | slice) -> Streams:
         """Select examples by a mask, by positions or as a slice."""
-        return Streams(self.key[keep])
+        if isinstance(keep, slice):
+            return Streams(cache(lambda: self.key[keep]))
+        key = self.key[keep]  # now: whoever chose may choose others in the same memory
+        return Streams(lambda: key)
+
+    def copied(self) -> Streams:
+        """Return the same streams, with keys in memory of their own."""
+        return Streams(cache(lambda: self.key.clone()))  # noqa: PLW0108 - not yet
+
+    def repeated(self, times: int) -> Streams:
+        """Return them ``times`` times, one whole batch after another."""
+        return Streams(cache(lambda: self.key.repeat(times)))
 
     def uniform(
         self, *shape: int, dtype: torch.dtype = torch.float32

@@ -57,15 +57,26 @@ class Passes:
                 raise CutError(
                     f"{len(value)} rows were put in at {cut} for {len(batch)} examples; give one each"
                 )
-        key = (tuple(written), wanted, tuple(batch.context))
-        if key not in self.parts:
-            with paused():
-                self.parts[key] = self._carved(batch, written, wanted)
-        part = self.parts[key]
+        part = self._part(batch, written, wanted)
         if part is None:
             return self._hooked(batch, written, wanted)
         x, context = padded(batch.x, batch.context)
         return part(x, context, tuple(_put(z) for z in written.values()), len(batch))
+
+    def parted(self, batch: Batch, wanted: tuple[Cut, ...]) -> bool:
+        """Tell whether the last cut is known to depend on the input through the others alone."""
+        for cut in wanted:
+            self._check_cut(cut, batch)
+        part = self._part(batch, {}, wanted)
+        return part is not None and part.parted
+
+    def _part(self, batch: Batch, written: Values, wanted: tuple[Cut, ...]) -> Part | None:
+        """Return the carved graph, carved once."""
+        key = (tuple(written), wanted, tuple(batch.context))
+        if key not in self.parts:
+            with paused():
+                self.parts[key] = self._carved(batch, written, wanted)
+        return self.parts[key]
 
     def _carved(self, batch: Batch, written: Values, wanted: tuple[Cut, ...]) -> Part | None:
         """Return the carved graph if there is one, and if it gives what hooks give."""

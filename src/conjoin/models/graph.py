@@ -10,6 +10,7 @@ A module that cannot be traced (control flow that depends on values) raises
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -18,7 +19,22 @@ from conjoin.core.slice import OUTPUT, Cut, Side
 from conjoin.errors import CapabilityError
 from conjoin.models.cuts import Visit, join_on, put_in, replaced, take_out
 
-Part = Callable[..., tuple[Tensor, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A carved graph.
+
+    Attributes:
+        forward: (x, context, values, count) -> the values taken.
+        parted: Whether what is taken last depends on the input through the other takes alone.
+    """
+
+    forward: Callable[..., tuple[Tensor, ...]]
+    parted: bool
+
+    def __call__(self, *given: Any) -> tuple[Tensor, ...]:
+        """Do the pass."""
+        return self.forward(*given)
 
 
 class UntraceableError(CapabilityError):
@@ -123,7 +139,7 @@ def carve(
     takes: tuple[Cut, ...],
     names: tuple[str, ...],
 ) -> Part:
-    """Return a function (x, context, values, count) -> values taken, all padded but these.
+    """Return the part of a module; what it is given is padded, what is taken is not.
 
     Args:
         module: In evaluation mode.
@@ -154,8 +170,26 @@ def carve(
     for node in reversed(graph.nodes):
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
-    part: Part = fx.GraphModule(root, graph).forward
-    return part
+    return Part(fx.GraphModule(root, graph).forward, _parted(graph, end))
+
+
+def _parted(graph: fx.Graph, end: fx.Node) -> bool:
+    """Tell whether no way leads from the input to the value taken last but through the others.
+
+    What is joined on to a taken value at an inner place (a position, an entry) counts as a way.
+    """
+    taken: Any = end.args[0]
+    *others, last = taken
+    shut, reached = set(others), {next(iter(graph.nodes))}
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        act = node.target
+        if isinstance(act, _Bound) and act.function is join_on and not act.path:
+            whole, joined = node.args
+            sources = [joined] if act.cut.at is None else [whole, joined]
+        if node not in shut and any(source in reached for source in sources):
+            reached.add(node)
+    return last not in reached
 
 
 def _crop_output(graph: fx.Graph, end: fx.Node, logits: Callable[[Any], Tensor]) -> None:

@@ -159,6 +159,13 @@ class TorchModel:
         with self.held(), Slopes(partner, TILE):
             yield
 
+    def parted(self, batch: Batch, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
+        """Tell whether every way from the input to ``stop`` leads through ``cuts``, seen in a graph.
+
+        Where the module cannot be traced the answer is no.
+        """
+        return self._now().parted(batch, (*cuts, stop))
+
     def switched(
         self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES
     ) -> Tensor:

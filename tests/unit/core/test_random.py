@@ -178,3 +178,16 @@ def test_pairs_of_normals_are_independent_in_magnitude() -> None:
     for f in (torch.abs, torch.square):
         correlation = torch.corrcoef(torch.stack([f(left), f(right)]))[0, 1]
         assert abs(float(correlation)) < 4 / math.sqrt(len(left))
+
+
+def test_streams_are_of_the_examples_that_were_chosen_then() -> None:
+    index, keep = torch.arange(4), torch.tensor([2, 0])
+    streams, some = Streams.of(3, index), Streams.of(3, torch.arange(4)).rows(keep)
+    index += 7
+    keep.fill_(1)
+    wanted = Streams.of(3, torch.arange(4)).key
+    assert torch.equal(streams.key, wanted) and torch.equal(some.key, wanted[[2, 0]])
+    copy = streams.copied()
+    copy.key.zero_()
+    assert torch.equal(streams.key, wanted) and streams.key is streams.key
+    assert torch.equal(streams.repeated(2).key, torch.cat([wanted, wanted]))
