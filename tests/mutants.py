@@ -4814,7 +4814,62 @@ EXACTLY = (
     ),
 )
 
+QUERIED = "tests/unit/attacks/test_black_box.py"
+PRESSED = "tests/unit/attacks/test_pressed.py"
+BY_QUERIES = (
+    Mutant(
+        "units are taken twice on the way back",
+        "attacks/units.py",
+        "return x + unit * u",
+        "return x + unit * unit * u",
+        (QUERIED,),
+    ),
+    Mutant(
+        "what is held is searched",
+        "attacks/units.py",
+        "return mask[0].expand(x.shape[1]).nonzero()[:, 0]",
+        "return (~mask[0]).expand(x.shape[1]).nonzero()[:, 0]",
+        (QUERIED,),
+    ),
+    Mutant(
+        "scores are asked where they stand still",
+        "attacks/black_box.py",
+        "moves |= value != clean",
+        "moves |= value == clean",
+        (QUERIED,),
+    ),
+    Mutant(
+        "a model without gradients is attacked along them",
+        "audit/sections/robustness/sweep.py",
+        "first=sweep.queried[0], search=sweep.queried[1]",
+        "search=sweep.queried[1]",
+        (QUERIED,),
+    ),
+    Mutant(
+        "what came near is measured from nothing",
+        "attacks/pressed.py",
+        "self.within * (clean - goal)",
+        "self.within * clean.abs().ceil()",
+        (PRESSED,),
+    ),
+    Mutant(
+        "what is far is attacked further",
+        "attacks/pressed.py",
+        "least - goal <= self.within",
+        "least - goal >= self.within",
+        (PRESSED,),
+    ),
+    Mutant(
+        "what was worse is kept",
+        "attacks/pressed.py",
+        ".double() < least[rows]",
+        ".double() > least[rows]",
+        (PRESSED,),
+    ),
+)
+
 MUTANTS = (
+    *BY_QUERIES,
     *JOINED,
     *TRAINING,
     *EXACTLY,

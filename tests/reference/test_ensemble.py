@@ -20,6 +20,7 @@ from conjoin.attacks import (
     PGD,
     EachTarget,
     Homotopy,
+    HotFlip,
     Square,
     WorstOf,
     quick,
@@ -41,7 +42,6 @@ from conjoin.core.quantity import (
 )
 from conjoin.core.random import Streams
 from conjoin.core.run import Run, attack, predict
-from conjoin.core.scaled import Scaled
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
 
@@ -343,8 +343,8 @@ def test_random_search_needs_no_gradient() -> None:
 def test_what_does_not_apply_is_passed_over_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     model, data = residual(), examples(8)
     data = replace(data, y=predict(model, data).argmax(1))
-    threat = Scaled(Linf(0.05), 1.0)  # no ball
-    both = WorstOf((FAB(7), PGD(3)))
+    threat = Linf(0.05)  # no tokens
+    both = WorstOf((HotFlip(tries=7), PGD(3)))
     with caplog.at_level(logging.WARNING):
         found = attack(model, data, both, threat, seed=0, run=Run(batch_size=2))
     assert [r.getMessage() for r in caplog.records if "passed over" in r.getMessage()] == [
@@ -353,8 +353,8 @@ def test_what_does_not_apply_is_passed_over_and_said_once(caplog: pytest.LogCapt
     alone = attack(model, data, PGD(3), threat, seed=0)
     assert bool((found.value <= found.clean).all())
     assert float((found.value - alone.value).abs().max()) < 1  # a start of its own
-    with pytest.raises(CapabilityError, match="norm of a ball"):
-        attack(model, data, WorstOf((FAB(7), FAB(3))), threat, seed=0)
+    with pytest.raises(CapabilityError, match="no options"):
+        attack(model, data, WorstOf((HotFlip(tries=7), HotFlip(tries=3))), threat, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Attacks: searches of S(x) for a small quantity."""
 
 from conjoin.attacks.apgd import APGD
+from conjoin.attacks.black_box import BlackBox
 from conjoin.attacks.boundary import (
     NearestBoundary,
     OntoBoundary,
@@ -21,6 +22,7 @@ from conjoin.attacks.greedy import Greedy
 from conjoin.attacks.grid import Grid, RandomSearch
 from conjoin.attacks.homotopy import Homotopy
 from conjoin.attacks.hotflip import HotFlip
+from conjoin.attacks.pressed import Pressed
 from conjoin.attacks.quantised import OnGrid
 from conjoin.attacks.square import Square
 from conjoin.attacks.targets import EachTarget
@@ -33,6 +35,7 @@ __all__ = [
     "FAB",
     "FMN",
     "PGD",
+    "BlackBox",
     "CarliniWagner",
     "Closest",
     "DeepFool",
@@ -46,6 +49,7 @@ __all__ = [
     "NearestBoundary",
     "OnGrid",
     "OntoBoundary",
+    "Pressed",
     "RandomSearch",
     "Square",
     "WorstOf",

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from conjoin.attacks.fmn import euclidean
 from conjoin.attacks.nearest import Nearest, Searchable, searchable
+from conjoin.attacks.units import has_units, in_units
 from conjoin.core.boundary import bisected
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
@@ -64,6 +65,8 @@ class HopSkipJump:
                 quantity has no finite goal.
         """
         ball = searchable(self, threat, quantity)
+        if has_units(threat, batch.x):
+            return in_units(self, model, batch, threat, quantity)
         with torch.no_grad():
             kept = Nearest.none(batch.x, ball, quantity.goal)
             kept.see(batch.x, quantity(model(batch), batch.aim))

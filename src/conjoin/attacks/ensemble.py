@@ -15,10 +15,13 @@ from conjoin.attacks.apgd import APGD
 from conjoin.attacks.fab import FAB
 from conjoin.attacks.fmn import FMN
 from conjoin.attacks.homotopy import Homotopy
+from conjoin.attacks.pressed import Pressed
 from conjoin.attacks.square import Square
 from conjoin.attacks.targets import EachTarget
 from conjoin.attacks.worst_of import WorstOf
 from conjoin.core.quantity import Contrast, logit_ratio
+
+SHARP = Homotopy(sharpness=(8.0, 16.0, 32.0, 64.0), steps=30, surrogate=None)
 
 
 def quick() -> WorstOf:
@@ -49,11 +52,20 @@ def standard() -> WorstOf:
             EachTarget(APGD(steps=20, surrogate=logit_ratio), targets=3),
             Homotopy(),
             FAB(steps=100),
-            EachTarget(
-                Homotopy(sharpness=(1.0, 4.0, 16.0), steps=8, surrogate=logit_ratio), targets=3
+            Pressed(
+                first=(
+                    EachTarget(
+                        Homotopy(sharpness=(1.0, 4.0, 16.0), steps=8, surrogate=logit_ratio),
+                        targets=3,
+                    ),
+                    APGD(steps=15, surrogate=None),
+                ),
+                then=(
+                    EachTarget(FAB(steps=100, surrogate=Contrast()), targets=3),
+                    Homotopy(sharpness=(4.0, 8.0, 16.0, 32.0), surrogate=None),
+                    Pressed(first=(SHARP,), then=(SHARP, SHARP, Square(queries=5000)), within=0.03),
+                ),
             ),
-            EachTarget(FAB(steps=100, surrogate=Contrast()), targets=3),
-            Homotopy(sharpness=(4.0, 8.0, 16.0, 32.0), surrogate=None),
             Square(queries=200),
         )
     )

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 
 from conjoin.attacks.descent import LEAVING
+from conjoin.attacks.units import in_units
 from conjoin.core.ball import Ball
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.hyperplane import onto_plane
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity, Question
+from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError
 
@@ -61,6 +63,8 @@ class FAB:
             CapabilityError: If the threat is no ball, the quantity has no goal to cross, or the model
                 or its inputs have no gradient.
         """
+        if isinstance(threat, Scaled):
+            return in_units(self, model, batch, threat, quantity)
         if not isinstance(threat, Ball):
             raise CapabilityError(
                 f"{self!r} measures in the norm of a ball (Linf, L2, L1); {threat} is none. PGD "

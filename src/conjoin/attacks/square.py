@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 
 from conjoin.attacks.descent import LEAVING
+from conjoin.attacks.units import has_units, in_units
 from conjoin.core.ball import Ball
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.random import Streams
+from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError
 
@@ -59,11 +61,14 @@ class Square:
         Raises:
             CapabilityError: If the threat is no ball of finite radius.
         """
-        if not isinstance(threat, Ball) or not bool(threat.radius(batch.x).isfinite().all()):
+        if not isinstance(threat, Ball | Scaled) or not _finite(threat, batch.x):
             raise CapabilityError(
                 f"{self!r} spends the budget of a ball of finite radius (Linf, L2, L1); {threat} is "
                 "none. PGD applies to what can be projected onto"
             )
+        if has_units(threat, batch.x):
+            return in_units(self, model, batch, threat, quantity)
+        assert isinstance(threat, Ball)  # noqa: S101 - the others have units
         place = torch.arange(len(batch), device=batch.x.device)
         best = batch.x.clone()
         rng = batch.rng.fold("start")
@@ -92,6 +97,10 @@ class Square:
     def _share(self, query: int) -> float:
         """Return the share of the input that a window covers."""
         return self.share * 0.5 ** sum(query > end for end in HALVINGS)
+
+
+def _finite(threat: Ball | Scaled, x: Tensor) -> bool:
+    return bool(threat.radius(x).isfinite().all())
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ def _made(name: str, *parts: object) -> Make:
 
 MADE_WITH: Mapping[str, Make] = {
     "APGD": lambda: attacks.APGD(steps=6),
+    "BlackBox": lambda: attacks.BlackBox(30, rounds=2, directions=8, samples=4),
     "CarliniWagner": lambda: attacks.CarliniWagner(steps=20, searches=3),
     "DDN": lambda: attacks.DDN(steps=15),
     "DeepFool": lambda: attacks.DeepFool(steps=6, candidates=3),
@@ -102,6 +103,7 @@ MADE_WITH: Mapping[str, Make] = {
     "OnGrid": lambda: attacks.OnGrid(attacks.PGD(steps=5)),
     "PGD": lambda: attacks.PGD(steps=5),
     "Square": lambda: attacks.Square(queries=30),
+    "Pressed": lambda: attacks.Pressed((attacks.fgsm(),), (attacks.PGD(steps=5),)),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Polyhedral": lambda: certification.Polyhedral(cells=5),

@@ -17,7 +17,7 @@ import torch
 from conftest import examples, residual
 from torch import Tensor, nn
 
-from conjoin.attacks import FAB, PGD, RandomSearch, WorstOf
+from conjoin.attacks import FAB, PGD, HotFlip, RandomSearch, WorstOf
 from conjoin.attacks.diagnosis import INDICATORS, Indicator, Level, diagnosed
 from conjoin.audit import AuditResult, audit
 from conjoin.audit.evaluation import compared, worst_case
@@ -43,7 +43,6 @@ from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Asked, log_likelihood, predicted
 from conjoin.core.result import NOT_DIAGNOSED, AttackResult, Evidence
 from conjoin.core.run import attack, predict
-from conjoin.core.scaled import Scaled
 from conjoin.errors import CapabilityError, DataError, PlanError, SoundnessError
 from conjoin.models.torch import TorchModel
 
@@ -444,16 +443,18 @@ def test_a_diagnosis_says_its_verdict_in_the_provenance_and_asks_what_it_is_told
 
 def test_what_an_ensemble_passed_over_is_in_the_provenance() -> None:
     model, data = network(8)
-    threat = Scaled(Linf(0.05), 1.0)  # no ball: FAB does not apply
-    found = attack(model, data, WorstOf((FAB(6), PGD(3))), threat, seed=0)
+    threat = Linf(0.05)  # no tokens: HotFlip does not apply
+    found = attack(model, data, WorstOf((HotFlip(), PGD(3))), threat, seed=0)
     (said,) = found.provenance.passed_over
-    assert said.startswith("FAB(") and "norm of a ball" in said
+    assert said.startswith("HotFlip(") and "options(x)" in said
     assert attack(model, data, PGD(3), threat, seed=0).provenance.passed_over == ()
-    inner = WorstOf((PGD(3), WorstOf((FAB(5), PGD(2)))))
+    inner = WorstOf((PGD(3), WorstOf((HotFlip(width=2), PGD(2)))))
     whole = worst_case(model, data, threat, attack=inner, certifiers=(), seed=0)
     assert len(whole.provenance.passed_over) == len(whole.refused) <= 1
-    flat = worst_case(model, data, threat, attack=WorstOf((FAB(6), PGD(3))), seed=0, certifiers=())
-    assert any(said.startswith("FAB(") for said in flat.provenance.passed_over)
+    flat = worst_case(
+        model, data, threat, attack=WorstOf((HotFlip(), PGD(3))), seed=0, certifiers=()
+    )
+    assert any(said.startswith("HotFlip(") for said in flat.provenance.passed_over)
 
 
 def test_who_listens_outside_hears_what_is_said_within() -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import conjoin
 from conjoin import L1, L2, Dataset, Linf, Run, attack, predict
-from conjoin.attacks import APGD, FAB, PGD, WorstOf, fgsm, quick
+from conjoin.attacks import APGD, FAB, PGD, HotFlip, WorstOf, fgsm, quick
 from conjoin.audit.evaluation import Sampled, Stop, compared, curve, worst_case
 from conjoin.audit.evaluation.setting import told
 from conjoin.audit.evaluation.started import Started
@@ -34,7 +34,6 @@ from conjoin.core.protocols import Batch
 from conjoin.core.quantity import margin, predicted
 from conjoin.core.random import Streams
 from conjoin.core.result import Bounds, Claim
-from conjoin.core.scaled import Scaled
 from conjoin.errors import CapabilityError, DataError, PlanError, SoundnessError
 from conjoin.models.torch import TorchModel
 from conjoin.testing import check_threat
@@ -206,12 +205,14 @@ def _nothing() -> Any:
 
 def test_what_does_not_apply_is_passed_over() -> None:
     model, data = network()
-    scaled = Scaled(Linf(0.05), 1.0)  # no ball
-    found = worst_case(model, data, scaled, attack=WorstOf((FAB(3), PGD(3))), seed=0)
-    assert any("FAB" in said for said in found.refused)
+    ball, tokens = Linf(0.05), HotFlip()  # no tokens
+    found = worst_case(model, data, ball, attack=WorstOf((tokens, PGD(3))), seed=0)
+    assert any("HotFlip" in said for said in found.refused)
     assert "did not apply" in str(found)
-    with pytest.raises(CapabilityError, match="norm of a ball"):
-        worst_case(model, data, scaled, attack=WorstOf((FAB(3), FAB(4))), certifiers=(), seed=0)
+    with pytest.raises(CapabilityError, match="HotFlip"):
+        worst_case(
+            model, data, ball, attack=WorstOf((tokens, HotFlip(width=2))), certifiers=(), seed=0
+        )
 
 
 @pytest.mark.parametrize(

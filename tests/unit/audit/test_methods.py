@@ -39,6 +39,7 @@ NEEDED: Mapping[str, dict[str, Any]] = {
     "Closest": {"attack": "PGD"},
     "EachTarget": {"attack": "PGD"},
     "OnGrid": {"attack": "PGD"},
+    "Pressed": {"first": ["fgsm"], "then": ["PGD"]},
     "WorstOf": {"attacks": ["fgsm", "PGD"]},
     "BestOf": {"certifiers": ["Interval"]},
     "Influence": {"distribution": "Point"},

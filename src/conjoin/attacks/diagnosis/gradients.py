@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
-from conjoin.attacks.diagnosis.case import Case, excess, where
-from conjoin.attacks.diagnosis.indicator import Indicator
+from conjoin.attacks.diagnosis.case import Case, excess, positions, where
+from conjoin.attacks.diagnosis.indicator import ANY, Indicator
 from conjoin.core.gradient import value_and_gradient
-from conjoin.core.protocols import Held
+from conjoin.core.protocols import Batch, Held, Model
 from conjoin.core.quantity import Question, log_likelihood, margin
+from conjoin.errors import CapabilityError
 
 DRAWS = 10  # of points round x, for the landscape
 NEAR = 0.25  # of the radius, the reach of these
@@ -28,6 +30,30 @@ def _slopes(case: Case, quantity: Question, x: Tensor | None = None) -> tuple[Te
             found.append(value_and_gradient(case.model, quantity, part))
     values, gradients = zip(*found, strict=True)
     return torch.cat(values).detach(), torch.cat(gradients)
+
+
+def reaches(model: Model, batch: Batch) -> bool:
+    """Tell whether a gradient of the margin reaches the inputs, from the first example."""
+    with model.held() if isinstance(model, Held) else nullcontext():
+        try:
+            value_and_gradient(model, margin, batch.rows(slice(0, 1)))
+        except CapabilityError:
+            return False
+    return True
+
+
+def absent(case: Case) -> Indicator:
+    """Ask whether there is a gradient at all: without one a model is attacked by queries alone."""
+    points = () if reaches(case.model, case.batch()) else positions(case.standing)
+    return Indicator(
+        "no gradients",
+        len(points) / max(1, len(case.standing)),
+        ANY,
+        math.inf,
+        points,
+        f"No gradient reaches the inputs: what {len(points)} of {len(case.standing)} examples that "
+        "stand withstood were queries alone, which find less: this upper bound is weak",
+    )
 
 
 def _drawn(case: Case, number: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from conjoin.attacks.black_box import BlackBox
 from conjoin.attacks.diagnosis import budgets, gradients, rivals, state
 from conjoin.attacks.diagnosis.case import Case
 from conjoin.attacks.diagnosis.indicator import Diagnosis, Indicator
@@ -11,7 +12,7 @@ from conjoin.attacks.ensemble import quick
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Attack, Model
 from conjoin.core.result import AttackResult
-from conjoin.core.run import Run, attack
+from conjoin.core.run import Run, attack, batch_of
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, DataError, PlanError
 
@@ -23,6 +24,7 @@ INDICATORS: dict[str, Ask] = {
     "invalid successes": state.validity,
     "rounding to 8 bits": state.eight_bits,
     "a class of its own": state.own_class,
+    "no gradients": gradients.absent,
     "zero gradients of the margin": gradients.flat_margin,
     "zero gradients of the cross-entropy": gradients.flat_likelihood,
     "saturated outputs": gradients.saturation,
@@ -66,7 +68,8 @@ def diagnosed(
         data: The examples looked at.
         threat: S(x).
         seed: Of the attack and of every indicator.
-        method: The attack under diagnosis; :func:`~conjoin.attacks.quick` by default.
+        method: The attack under diagnosis; by default :func:`~conjoin.attacks.quick`, or
+            :class:`~conjoin.attacks.BlackBox` where no gradient reaches the inputs.
         others: Other models of the same inputs and classes, for the indicator ``transfer``.
         run: How the drivers run.
         found: What ``method`` found on these examples, if it was run already.
@@ -77,7 +80,10 @@ def diagnosed(
         DataError: If the model is right on none of the examples, or what was found is of others.
         PlanError: If there is no indicator of a name.
     """
-    method, run, names = method or quick(), run or Run(), known(indicators)
+    run, names = run or Run(), known(indicators)
+    if method is None:
+        some = batch_of(data, slice(0, 1), model.device, seed)
+        method = quick() if gradients.reaches(model, some) else BlackBox()
     if found is None:
         found = attack(model, data, method, threat, seed=seed, run=run)
     if len(found.clean) != len(data):

@@ -56,6 +56,7 @@ class Settings(BaseModel):
     Attributes:
         examples: How many are looked at, drawn with the seed; 0 for none, and nothing is diagnosed.
         again: Attacks what the audit's own attack left standing.
+        queried_again: In its place where the audit attacks by queries alone.
         skip: Indicators that are not asked; none, for all of them.
     """
 
@@ -63,6 +64,15 @@ class Settings(BaseModel):
 
     examples: Annotated[int, Field(ge=0)] = 64
     again: Method[Attack] = Method.of(Attack, "quick")
+    queried_again: Method[Attack] = Method.of(
+        Attack,
+        "WorstOf",
+        attacks=[
+            {"name": "RandomSearch", "samples": 300},
+            {"name": "Square", "queries": 2000},
+            {"name": "HopSkipJump", "rounds": 12},
+        ],
+    )
     skip: tuple[str, ...] = SKIPPED
 
     @field_validator("skip")
@@ -98,11 +108,20 @@ class Diagnosis:
         """Ask about each threat."""
         settings, context = plan.of(self.name, Settings), context_of(plan, shard.data)
         need_numbers(shard.data)
-        own = plan.of("robustness", Attacking).attack.build(context)
+        audited = plan.of("robustness", Attacking)
+        own, search, queried = (
+            method.build(context) for method in (audited.attack, audited.search, audited.queried)
+        )
         for name, threat in plan.balls(shard.data).items():
             if movable(threat):
                 inquiry = Inquiry(
-                    threat, own, settings.again.build(context), settings.indicators, plan.seed
+                    threat,
+                    own,
+                    settings.again.build(context),
+                    settings.indicators,
+                    plan.seed,
+                    search,
+                    (queried, settings.queried_again.build(context)),
                 )
                 yield Task(examined, (subject, shard, inquiry), key=name, weight=15)
 
@@ -118,30 +137,39 @@ class Diagnosis:
         if not settings.examples:
             raise CapabilityError("not diagnosed: the plan says diagnosis.examples = 0")
         rows = sample(data, self.name, settings.examples, plan.seed)
-        attacks = str(plan.of("robustness", Attacking).attack), str(settings.again)
+        audited = plan.of("robustness", Attacking)
+        ways = (audited.attack, settings.again), (audited.queried, settings.queried_again)
+        attacks = {
+            queried: (str(ways[queried][0]), str(ways[queried][1])) for queried in (False, True)
+        }
+        queried = False
         threats = []
         for name, threat in plan.balls(data).items():
             assert isinstance(threat, Graded)  # noqa: S101 - as the tasks of robustness saw to
             own = columns.at(name)
             made = {key: own[key] for key in own.names()}
             swept = columns.of("robustness").at(name)
-            audited = {k: swept[k][rows] for k in ("right", "distance", "lower", "deployed")}
+            told = {k: swept[k][rows] for k in ("right", "distance", "lower", "deployed")}
+            queried = queried or bool(swept["queried"].any())
             eps = float(threat.radius(data.x[:1])[0])
-            _cross_check(columns.model, name, made["distance"], audited, eps)
-            stands = audited["right"] & ~(audited["distance"] <= eps * WITHIN)
+            _cross_check(columns.model, name, made["distance"], told, eps)
+            stands = told["right"] & ~(told["distance"] <= eps * WITHIN)
             (story,) = own.words(STORY)
             ids = [data.ids[row] for row in rows]
-            threats.append(under(name, made, story, stands, ids, plan.alpha, attacks))
-        return Record(threats=tuple(threats), attack=attacks[0], again=attacks[1])
+            threats.append(under(name, made, story, stands, ids, plan.alpha, attacks[queried]))
+        own_, again = attacks[queried]
+        return Record(threats=tuple(threats), attack=own_, again=again)
 
     def findings(self, records: Records, /) -> Iterable[Finding]:
         """Say what cannot be believed, and why."""
         plan = records.plan
-        again = plan.of(self.name, Settings).again.build(context_of(plan, records.data))
+        settings, context = plan.of(self.name, Settings), context_of(plan, records.data)
+        methods = settings.again, settings.queried_again
+        papers = {str(method): references_of((method.build(context),)) for method in methods}
         for model, record in records.items():
             for found in record.threats:
                 if found.verdict != Level.GREEN.word:
-                    yield _finding(model, record, found, references_of((again,)))
+                    yield _finding(model, record, found, papers[record.again])
 
     def terms(self, records: Records, /) -> Iterable[Term]:
         """Say what the verdicts are evidence towards."""

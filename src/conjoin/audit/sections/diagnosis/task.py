@@ -17,13 +17,14 @@ from torch import Tensor
 
 from conjoin.attacks.diagnosis import Diagnosis, Indicator, diagnosed
 from conjoin.audit.evaluation import Evaluation, worst_case
+from conjoin.audit.sections.robustness.sweep import attackable
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Made, Shard
 from conjoin.core.dataset import Dataset
 from conjoin.core.postcondition import part_of
-from conjoin.core.protocols import Attack
+from conjoin.core.protocols import Attack, Model
 from conjoin.core.run import Run
-from conjoin.core.threat import Threat
+from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError
 
 STORY = "story"  # the text of a task: what is said of its examples together
@@ -41,6 +42,8 @@ class Inquiry:
         again: Attacks what that leaves standing.
         indicators: Names of those that are asked.
         seed: Of all of it.
+        search: The audit's other attack, which looks for what is nearer.
+        queried: In place of ``own`` and ``again`` where the audit attacks by queries alone.
     """
 
     threat: Threat
@@ -48,6 +51,17 @@ class Inquiry:
     again: Attack
     indicators: tuple[str, ...]
     seed: int
+    search: Attack | None = None
+    queried: tuple[Attack, Attack] | None = None
+
+    def fitting(self, model: Model, data: Dataset) -> Inquiry:
+        """Return the same with the attacks that the audit has for this model."""
+        if self.queried is None or not isinstance(self.threat, Graded):
+            return self
+        used = (self.own,) if self.search is None else (self.own, self.search)
+        if attackable(model, data, used, self.threat):
+            return self
+        return replace(self, own=self.queried[0], again=self.queried[1])
 
 
 def examined(subject: Subject, shard: Shard, inquiry: Inquiry) -> Made:
@@ -57,6 +71,7 @@ def examined(subject: Subject, shard: Shard, inquiry: Inquiry) -> Made:
         CapabilityError: If the attack does not apply, or the model is right on none of the examples.
     """
     data, run = shard.data, Run(shard.run.batch_size)
+    inquiry = inquiry.fitting(subject.model, data)
     first = _evaluated(subject, data, inquiry, inquiry.own, run)
     if not bool(first.right.any()):
         raise CapabilityError(

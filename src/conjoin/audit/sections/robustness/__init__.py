@@ -62,6 +62,8 @@ class Settings(BaseModel):
     Attributes:
         attack: At each threat's radius, whose robust accuracy is reported, and at the largest one.
         search: A cheaper one that looks for inputs nearer than those found.
+        queried: In place of ``attack`` where that does not apply, as to a model without gradients.
+        queried_search: In place of ``search``, then.
         certify: What is tried; the best bound counts.
         reach: How far the curves go, as a multiple of each threat's radius.
         rounds: Attacks per example beyond the first, each halving the interval in which its nearest
@@ -76,6 +78,10 @@ class Settings(BaseModel):
         attacks=[{"name": "PGD", "surrogate": log_likelihood, **PGD}, {"name": "PGD", **PGD}],
     )
     search: Method[Attack] = Method.of(Attack, "PGD", **PGD)
+    queried: Method[Attack] = Method.of(Attack, "BlackBox")
+    queried_search: Method[Attack] = Method.of(
+        Attack, "BlackBox", queries=200, samples=50, rounds=4, directions=20
+    )
     certify: Methods = (Method.of(Certifier, "Lipschitz"), Method.of(Certifier, "Interval"))
     reach: Annotated[float, Field(ge=1)] = 2.0
     rounds: Annotated[int, Field(ge=0)] = 5
@@ -105,6 +111,8 @@ class Robustness:
     limits = (
         "Accuracy under attack is an upper bound: it counts what one attack with one budget left "
         "standing. A stronger attack can only lower it.",
+        "A model that gives no gradient is attacked by queries alone, which find less: its upper bound "
+        "is weaker than one found along gradients, and the two are not to be compared.",
         "Certified accuracy is a lower bound and says nothing where it is low: the bounds are loose "
         "for networks that were not trained for them.",
         "Both bounds concern the stated sets of changes only: not other norms, larger changes, "
@@ -130,6 +138,10 @@ class Robustness:
                 threat=threat,
                 first=settings.attack.build(context),
                 search=settings.search.build(context),
+                queried=(
+                    settings.queried.build(context),
+                    settings.queried_search.build(context),
+                ),
                 certifiers=certifiers,
                 reach=settings.reach,
                 rounds=settings.rounds,
@@ -149,20 +161,26 @@ class Robustness:
         settings = plan.of(self.name, Settings)
         refused = {n: refused[PROOF + n] for n in names(settings.certify) if PROOF + n in refused}
         used = tuple(n for n in names(settings.certify) if n not in refused)
-        attack = _told(settings)
+        made = {name: columns.at(name) for name in columns.plan.balls(data)}
+        queried = any(bool(own["queried"].any()) for own in made.values())
+        labelled = all(bool(own["labelled"].all()) for own in made.values())
+        attack = _told(settings, queried=queried)
         threats = tuple(
             under(name, found, attack, used, plan.alpha)
             for name, found in _found(columns, data).items()
         )
-        words = not data.x.is_floating_point()
-        vanishing = torch.zeros(len(data)) if words else columns.at(GRADIENT)["vanishing"]
-        blind = int(vanishing.sum())
+        numbers = data.x.is_floating_point()  # words have no gradient
+        seen = numbers and GRADIENT not in columns.lacking()
+        blind = int(columns.at(GRADIENT)["vanishing"].sum()) if seen else 0
+        vanishing = share(blind, len(data), plan.alpha, Evidence.statistical(plan.alpha))
         return Record(
             threats=threats,
-            vanishing=share(blind, len(vanishing), plan.alpha, Evidence.statistical(plan.alpha)),
+            vanishing=vanishing if seen else None,
             blind=blind,
-            count=len(vanishing),
+            count=len(data),
             attack=attack,
+            queried=queried,
+            labelled=labelled,
             certifiers=used,
             refused=refused,
         )
@@ -187,22 +205,32 @@ class Robustness:
         settings = columns.plan.of(self.name, Settings)
         refused = columns.lacking()
         used = [n for n in names(settings.certify) if PROOF + n not in refused]
-        size, attack = _size(threat, settings, data), _told(settings)
-        return lambda made: Found.read(made, size).rows(attack, used)
+        size = _size(threat, settings, data)
+
+        def told(made: Mapping[str, Tensor]) -> Mapping[str, Sequence[object]]:
+            attack = _told(settings, queried=bool(made["queried"].any()))
+            return Found.read(made, size).rows(attack, used)
+
+        return told
 
     def findings(self, records: Records, /) -> Iterable[Finding]:
         """Say what stands, what is proved, and whether the attacks saw anything."""
         settings = records.plan.of(self.name, Settings)
         context = context_of(records.plan, records.data)
-        first, search = settings.attack.build(context), settings.search.build(context)
         numbers = records.data.x.is_floating_point()
+        ways = (settings.attack, settings.search), (settings.queried, settings.queried_search)
+        built = [(first.build(context), search.build(context)) for first, search in ways]
+        along, queried = (
+            references_of((Closest(first) if numbers else first, search)) for first, search in built
+        )
         papers = Papers(
-            references_of((Closest(first) if numbers else first, search)),
+            along,
             {
                 name: references_of(method.build(context))
                 for name, method in zip(names(settings.certify), settings.certify, strict=True)
             },
             saliency(quantity=margin).reference,
+            queried,
         )
         for model, record in records.items():
             yield from findings(model, record, records.plan, papers)
@@ -271,7 +299,10 @@ def names(certifiers: Methods) -> tuple[str, ...]:
     return tuple(str(method) for method in certifiers)
 
 
-def _told(settings: Settings) -> str:
+def _told(settings: Settings, *, queried: bool) -> str:
+    if queried:
+        ways = f"{settings.queried}, then {settings.queried_search} for what is nearer"
+        return f"by queries alone: {ways}"
     return f"{settings.attack}, then {settings.search} for what is nearer"
 
 

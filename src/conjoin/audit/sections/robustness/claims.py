@@ -40,9 +40,14 @@ class Papers:
     """The papers of what attacked, of what proved, and of what asked for the gradient."""
 
     def __init__(
-        self, attack: tuple[str, ...], certifiers: dict[str, tuple[str, ...]], gradient: str
+        self,
+        attack: tuple[str, ...],
+        certifiers: dict[str, tuple[str, ...]],
+        gradient: str,
+        queried: tuple[str, ...] = (),
     ) -> None:
-        self.attack, self.certifiers, self.gradient = attack, certifiers, gradient
+        self.attack, self.queried = attack, queried
+        self.certifiers, self.gradient = certifiers, gradient
 
     def of(self, certifiers: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of the certifiers that were used, each once."""
@@ -57,6 +62,14 @@ def _attacked(
     ruling = NO_CAP if under.norm == NEAREST else ruling
     some = plain(under.changes)
     text = f"Attacks by {some} leave `{{model}}` right on at most {{robust}} of the examples."
+    limits = "An upper bound: a stronger attack can only lower it."
+    if record.queried:
+        gives = "labels" if record.labelled else "outputs"
+        text += f" It gives {gives} and no gradient, so it was attacked by queries alone."
+        limits = (
+            "An upper bound by queries alone, which is weaker than one along gradients: a stronger "
+            "attack can only lower it, and may well."
+        )
     if ruling.enough is not None:
         text += f" {_few(under.count, ruling)}"
     return Finding(
@@ -66,9 +79,8 @@ def _attacked(
         text=text,
         numbers={"robust": under.robust},
         method=record.attack,
-        references=papers.attack,
-        limits="An upper bound: a stronger attack can only lower it."
-        + UNVOUCHED * (ruling is NO_CAP),
+        references=papers.queried if record.queried else papers.attack,
+        limits=limits + UNVOUCHED * (ruling is NO_CAP),
     )
 
 
@@ -106,6 +118,7 @@ def _proved(
 
 
 def _blind(model: str, record: Record, plan: Plan, papers: Papers) -> Finding:
+    assert record.vanishing is not None  # noqa: S101 - some vanish
     return Finding(
         kind="vanishing_gradient",
         model=model,

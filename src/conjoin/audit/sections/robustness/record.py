@@ -71,10 +71,16 @@ class Record(Part):
     """What is said of one model."""
 
     threats: tuple[UnderThreat, ...]
-    vanishing: Number
+    vanishing: Number | None = Field(description="null: the model gives no gradient to look at")
     blind: int
     count: int
     attack: str
+    queried: bool = Field(
+        default=False, description="whether it was attacked by queries alone, without gradients"
+    )
+    labelled: bool = Field(
+        default=False, description="whether its outputs are labels: one 1 and otherwise 0"
+    )
     certifiers: tuple[str, ...]
     refused: dict[str, str]
 

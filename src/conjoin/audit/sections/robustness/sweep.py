@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import FunctionType
 
@@ -45,6 +45,7 @@ class Sweep:
         reach: The largest radius, as a multiple.
         rounds: Attacks per example beyond the first.
         seed: Of the attacks.
+        queried: In place of ``first`` and ``search`` where these do not apply: by queries alone.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Sweep:
     reach: float
     rounds: int
     seed: int
+    queried: tuple[Attack, Attack] | None = None
 
     def eps(self, data: Dataset) -> float:
         """Return the audited radius: one for all examples."""
@@ -80,6 +82,11 @@ def robustness(subject: Subject, shard: Shard, sweep: Sweep) -> dict[str, Tensor
         SoundnessError: If an attack succeeded inside a certified radius.
     """
     model, data, run = subject.model, shard.data, shard.run
+    queried = sweep.queried is not None and not attackable(
+        model, data, (sweep.first, sweep.search), sweep.threat
+    )
+    if queried and sweep.queried is not None:
+        sweep = replace(sweep, first=sweep.queried[0], search=sweep.queried[1])
     found = nearest(model, data, sweep, run)
     inputs = found.pop("inputs")
     proof = _proved(model, data, sweep, run)
@@ -91,11 +98,27 @@ def robustness(subject: Subject, shard: Shard, sweep: Sweep) -> dict[str, Tensor
         **proof,
         "right": margin(before, data.y) > 0,
         "answer": after.argmax(1),
+        "queried": torch.full((len(data),), queried),
+        "labelled": (before.amax(1) == 1) & ((before != 0).sum(1) == 1),
         "inputs": inputs[shown],
         "before": before.softmax(1)[shown],
         "after": after.softmax(1)[shown],
         "apart": found["distance"][shown][:, None],
     }
+
+
+def attackable(model: Model, data: Dataset, methods: tuple[Attack, ...], threat: Graded) -> bool:
+    """Tell whether attacks apply to the model, tried on one example: most ask for a gradient.
+
+    On one that is right: drivers attack no other, and where none is there is nothing to attack.
+    """
+    right = (margin(predict(model, data), data.y) > 0).nonzero()[:1, 0].cpu()
+    try:
+        for method in methods if len(right) else ():
+            attack(model, data.select(right), method, threat, seed=0)
+    except CapabilityError:
+        return False
+    return True
 
 
 def nearest(model: Model, data: Dataset, sweep: Sweep, run: Run) -> dict[str, Tensor]:
@@ -258,4 +281,4 @@ def gradient(subject: Subject, shard: Shard) -> dict[str, Tensor]:
     return {"vanishing": values.flatten(1).abs().amax(1) == 0}
 
 
-__all__ = ["SLACK", "Sweep", "applies", "best", "gradient", "nearest", "robustness"]
+__all__ = ["SLACK", "Sweep", "applies", "attackable", "best", "gradient", "nearest", "robustness"]
