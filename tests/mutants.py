@@ -4170,9 +4170,9 @@ EXCHANGED = (
     ),
     Mutant(
         "a half of a box is lost",
-        "audit/verification/halving.py",
-        "second.scatter_(1, side, cut)",
-        "second.scatter_(1, side, first.gather(1, side) * 0 + high.flatten(1).gather(1, side))",
+        "certification/halving.py",
+        "lower = low.scatter(1, side, cut)[inner]",
+        "lower = low.scatter(1, side, high.gather(1, side))[inner]",
         (PROPERTIES,),
     ),
     Mutant(

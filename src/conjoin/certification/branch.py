@@ -12,12 +12,16 @@ dual of a convex problem, so that the search is complete but for ties; it is *no
 the time given: then the bound is what is proved so far. Points where the relaxations are least are
 tried on the network.
 
+A box of at most twelve sides is halved instead, whatever the functions of the network are
+(:mod:`conjoin.certification.halving`), those of all examples together.
+
 Reference: wang2021 (the multipliers); bunel2020 (what to divide).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,9 +29,10 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.box import Boxes
-from conjoin.certification.crown import Bounded, bounded, void
+from conjoin.certification.crown import Bounded, bounded, crown_bounds, void
+from conjoin.certification.halving import Halving, few
 from conjoin.certification.head import Asked
-from conjoin.certification.known import linear_rows
+from conjoin.certification.known import enclosed, linear_rows
 from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.tree import Tree
 from conjoin.certification.trial import Search, Trial
@@ -40,10 +45,11 @@ from conjoin.errors import PlanError
 
 @dataclass(frozen=True, slots=True)
 class BranchAndBound:
-    """Divide the set at the kinks of a rectifier network until it is certified or refuted.
+    """Divide the set until it is certified or refuted: at kinks, or, of few inputs, a box in halves.
 
     Attributes:
-        seconds: Time for each example, looked at between rounds; may be infinite.
+        seconds: Time for each example, looked at between rounds; may be infinite. Examples that are
+            searched together share it.
         splits: Parts that are made of each example at most.
         iterations: Steps of the ascent on each part.
         attack: Searches for a counterexample first; ``None`` for the relaxations' own points alone.
@@ -56,7 +62,7 @@ class BranchAndBound:
 
     reference: ClassVar[str] = "wang2021"
     title: ClassVar[str] = "branch and bound (beta-CROWN)"
-    meaning: ClassVar[str] = "the set divided at ReLUs until every part is proved or an input wins"
+    meaning: ClassVar[str] = "the set divided until every part is proved or an input wins"
     seconds: float = 10.0
     splits: int = 20_000
     iterations: int = 10
@@ -107,18 +113,63 @@ class PreparedBranching:
             CapabilityError: If the quantity, the threat or an operator is not known to it.
             ModelError: If it was prepared for another model.
         """
+        linear_rows(quantity, self)
+        short = few(enclosed(threat, batch.x, self.method))
+        if bool(short.all()) or not bool(short.any()):
+            return self._alike(model, batch, threat, quantity, bool(short.all()))
+        both = [short.nonzero()[:, 0], (~short).nonzero()[:, 0]]
+        found = [
+            self._alike(model, batch.rows(some), threat.rows(some), quantity, some is both[0])
+            for some in both
+        ]
+        order = torch.cat(both).argsort()
+
+        def joined(values: Iterable[Tensor | None]) -> Tensor:
+            return torch.cat([value for value in values if value is not None])[order]
+
+        return Bounds(
+            joined(part.lower for part in found),
+            Claim.weakest(part.claim for part in found),
+            upper=joined(part.upper for part in found),
+            witness=joined(part.witness for part in found),
+        )
+
+    def _alike(
+        self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, short: bool
+    ) -> Bounds:
+        """Search examples whose boxes are all of few sides, or all of many."""
         ask = linear_rows(quantity, self)
         trial = Trial(model, batch, threat, quantity)
         if self.method.attack is not None:
             trial.attempt(self.method.attack)
 
-        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
+        def divided(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
             asked = Asked.of(ask.rows(batch.aim[some], outputs.shape[1]))
             return self._example(domain, outputs, asked, trial.about(some.start, ask.goal))
 
-        found = bounded(self.network, model, batch, threat, self.method.claim, bound, examples=1)
+        def halved(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
+            rows = ask.rows(batch.aim[some], outputs.shape[1])
+            known = crown_bounds(self.network, domain, outputs, ask, batch.aim[some]).amin(1)
+            halving = Halving(self.network, domain.given, rows, known, ask.goal, domain.rounding)
+            return self._together(halving, trial)
+
+        found = bounded(
+            *(self.network, model, batch, threat, self.method.claim),
+            halved if short else divided,
+            examples=len(batch) if short else 1,
+        )
         lower = torch.minimum(found.lower, trial.value)  # of what is refuted, the value seen
         return Bounds(lower, found.claim, upper=trial.value, witness=trial.inputs)
+
+    def _together(self, halving: Halving, trial: Trial) -> Tensor:
+        """Halve the boxes of all examples, as long as all of them may take."""
+        deadline = time.perf_counter() + self.method.seconds * len(halving.rows)
+        while True:
+            trial.look(halving.points[1], halving.points[0])
+            halving.drop((trial.value <= halving.goal) | (halving.made >= self.method.splits))
+            if time.perf_counter() > deadline or not bool(halving.undecided.any()):
+                return halving.lower
+            halving.round()
 
     def _example(self, domain: Boxes, outputs: Tensor, asked: Asked, trial: Search) -> Tensor:
         """Search one example."""

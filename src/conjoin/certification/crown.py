@@ -32,9 +32,9 @@ from conjoin.certification.known import (
     prepare,
     still,
 )
-from conjoin.certification.relaxing import NUMBERS, Relaxing
+from conjoin.certification.relaxing import MOST, NUMBERS, Relaxing
 from conjoin.certification.rounding import Rounding, rounded_down
-from conjoin.core.operator import Step
+from conjoin.core.operator import Elementwise, Given, Step
 from conjoin.core.protocols import Batch, Certifier, Model
 from conjoin.core.quantity import PiecewiseLinear, Quantity
 from conjoin.core.result import Bounds, Claim
@@ -124,6 +124,13 @@ class Bounded:
         error = domain.rounding.gamma(4) * last + domain.rounding.tiny
         lost = torch.einsum("bkc,bc->bk", asked.rows.abs(), error) * (1 + 1e-9)
         return direct, lost
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers affine forms of one example have at most, in the widest activation."""
+        sizes = [math.prod(step.shape) for step in self.steps]
+        bent = [math.prod(s.shape) for s in self.steps if isinstance(s.op, Given | Elementwise)]
+        return max(sizes) * min(sum(bent), MOST)
 
     def examples(self) -> int:
         """How many examples are relaxed at once."""
