@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from conjoin import L1, L2, Dataset, Linf, certify, predict, wrap
 from conjoin.certification import BranchAndBound, Crown, Interval
+from conjoin.certification.bounded import Bounded
 from conjoin.certification.box import Boxes
-from conjoin.certification.crown import Bounded
 from conjoin.certification.forms import Forms
 from conjoin.certification.halving import Halving, few
 from conjoin.certification.rounding import Rounding

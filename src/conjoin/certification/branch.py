@@ -28,23 +28,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from conjoin.certification.bounded import Bounded, Relaxation, bounded, void
 from conjoin.certification.box import Boxes
-from conjoin.certification.crown import Bounded, bounded, crown_bounds, void
+from conjoin.certification.crown import crown_bounds
 from conjoin.certification.halving import Halving, few
 from conjoin.certification.head import Asked
 from conjoin.certification.known import enclosed, linear_rows
 from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.tree import Tree
 from conjoin.certification.trial import Search, Trial
-from conjoin.core.protocols import Attack, Batch, Certifier, Model
-from conjoin.core.quantity import Quantity
+from conjoin.core.protocols import Attack, Batch, Model
+from conjoin.core.quantity import PiecewiseLinear, Quantity
 from conjoin.core.result import Bounds, Claim
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
 
 
 @dataclass(frozen=True, slots=True)
-class BranchAndBound:
+class BranchAndBound(Relaxation):
     """Divide the set until it is certified or refuted: at kinks, or, of few inputs, a box in halves.
 
     Attributes:
@@ -76,50 +77,25 @@ class BranchAndBound:
                 f"{self.seconds!r}, {self.splits!r} and {self.iterations!r}"
             )
 
-    def prepare(self, model: Model, example: Batch, /) -> Certifier:
-        """Read the operators off the model, once.
+    def rows(
+        self, network: Bounded, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear
+    ) -> Tensor:
+        """Bound each row over the whole set, before anything is divided."""
+        return crown_bounds(network, domain, outputs, ask, some.aim)
 
-        Raises:
-            CapabilityError: If a layer is not known.
-        """
-        return PreparedBranching(Bounded.of(model, example, self), self)
-
-    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
-        """Return bounds over S(x), and inputs that win where some were found; prepares first."""
-        return self.prepare(model, batch)(model, batch, threat, quantity)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedBranching:
-    """Branch and bound on one model, whose operators are known.
-
-    Attributes:
-        network: The operators.
-        method: What it prepares.
-    """
-
-    reference: ClassVar[str] = "wang2021"
-    network: Bounded
-    method: BranchAndBound
-
-    def __repr__(self) -> str:
-        """Show it as the method it prepares."""
-        return repr(self.method)
-
-    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
-        """Return lower bounds of the quantity over S(x), and what points in it have.
-
-        Raises:
-            CapabilityError: If the quantity, the threat or an operator is not known to it.
-            ModelError: If it was prepared for another model.
-        """
+    def searched(
+        self, network: Bounded, model: Model, batch: Batch, threat: Threat, quantity: Quantity
+    ) -> Bounds:
+        """Return lower bounds of the quantity over S(x), and what points in it have."""
         linear_rows(quantity, self)
-        short = few(enclosed(threat, batch.x, self.method))
+        short = few(enclosed(threat, batch.x, self))
         if bool(short.all()) or not bool(short.any()):
-            return self._alike(model, batch, threat, quantity, bool(short.all()))
+            return self._alike(network, model, batch, threat, quantity, bool(short.all()))
         both = [short.nonzero()[:, 0], (~short).nonzero()[:, 0]]
         found = [
-            self._alike(model, batch.rows(some), threat.rows(some), quantity, some is both[0])
+            self._alike(
+                network, model, batch.rows(some), threat.rows(some), quantity, some is both[0]
+            )
             for some in both
         ]
         order = torch.cat(both).argsort()
@@ -135,26 +111,32 @@ class PreparedBranching:
         )
 
     def _alike(
-        self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, short: bool
+        self,
+        network: Bounded,
+        model: Model,
+        batch: Batch,
+        threat: Threat,
+        quantity: Quantity,
+        short: bool,
     ) -> Bounds:
         """Search examples whose boxes are all of few sides, or all of many."""
         ask = linear_rows(quantity, self)
         trial = Trial(model, batch, threat, quantity)
-        if self.method.attack is not None:
-            trial.attempt(self.method.attack)
+        if self.attack is not None:
+            trial.attempt(self.attack)
 
         def divided(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
             asked = Asked.of(ask.rows(batch.aim[some], outputs.shape[1]))
-            return self._example(domain, outputs, asked, trial.about(some.start, ask.goal))
+            return self._example(network, domain, outputs, asked, trial.about(some.start, ask.goal))
 
         def halved(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
             rows = ask.rows(batch.aim[some], outputs.shape[1])
-            known = crown_bounds(self.network, domain, outputs, ask, batch.aim[some]).amin(1)
-            halving = Halving(self.network, domain.given, rows, known, ask.goal, domain.rounding)
+            known = self.rows(network, domain, batch.rows(some), outputs, ask).amin(1)
+            halving = Halving(network, domain.given, rows, known, ask.goal, domain.rounding)
             return self._together(halving, trial)
 
         found = bounded(
-            *(self.network, model, batch, threat, self.method.claim),
+            *(network, model, batch, threat, self.claim),
             halved if short else divided,
             examples=len(batch) if short else 1,
         )
@@ -163,27 +145,29 @@ class PreparedBranching:
 
     def _together(self, halving: Halving, trial: Trial) -> Tensor:
         """Halve the boxes of all examples, as long as all of them may take."""
-        deadline = time.perf_counter() + self.method.seconds * len(halving.rows)
+        deadline = time.perf_counter() + self.seconds * len(halving.rows)
         while True:
             trial.look(halving.points[1], halving.points[0])
-            halving.drop((trial.value <= halving.goal) | (halving.made >= self.method.splits))
+            halving.drop((trial.value <= halving.goal) | (halving.made >= self.splits))
             if time.perf_counter() > deadline or not bool(halving.undecided.any()):
                 return halving.lower
             halving.round()
 
-    def _example(self, domain: Boxes, outputs: Tensor, asked: Asked, trial: Search) -> Tensor:
+    def _example(
+        self, network: Bounded, domain: Boxes, outputs: Tensor, asked: Asked, trial: Search
+    ) -> Tensor:
         """Search one example."""
-        known = self.network.relaxed(domain, outputs)
-        direct, lost = self.network.start(known, domain, asked)
-        relaxing = Relaxing(self.network.steps, domain)
+        known = network.relaxed(domain, outputs)
+        direct, lost = network.start(known, domain, asked)
+        relaxing = Relaxing(network.steps, domain)
         tree = Tree(relaxing, known, asked.rows[0], direct[0].clone(), lost[0])
-        tree.root(2 * self.method.iterations)
-        deadline = time.perf_counter() + self.method.seconds
-        while tree.undecided(trial.goal) and tree.made < self.method.splits:
+        tree.root(2 * self.iterations)
+        deadline = time.perf_counter() + self.seconds
+        while tree.undecided(trial.goal) and tree.made < self.splits:
             if trial.won or time.perf_counter() > deadline:
                 break
-            trial.look(tree.round(trial.goal, self.method.iterations))
+            trial.look(tree.round(trial.goal, self.iterations))
         return void(known, tree.lower[None]).amin(1)
 
 
-__all__ = ["BranchAndBound", "PreparedBranching"]
+__all__ = ["BranchAndBound"]

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.backward import Backward
+from conjoin.certification.bounded import Bounded, void
 from conjoin.certification.box import Boxes
-from conjoin.certification.crown import Bounded, void
 from conjoin.certification.forms import Forms
 from conjoin.certification.head import Asked
 from conjoin.certification.relaxing import Relaxing

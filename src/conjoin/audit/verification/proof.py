@@ -17,7 +17,7 @@ from torch import Tensor
 from conjoin.audit.verification.conditions import Chosen, Violation, boxed
 from conjoin.audit.verification.deadline import Deadline
 from conjoin.certification import BranchAndBound, Crown, Interval
-from conjoin.certification.crown import Bounded
+from conjoin.certification.bounded import Bounded
 from conjoin.certification.halving import Halving, few
 from conjoin.core.protocols import Batch, Certifier
 from conjoin.core.random import Streams
