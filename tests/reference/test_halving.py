@@ -42,7 +42,7 @@ class Branched(nn.Module):
         h = self.act(self.first(x))
         g = h - self.act(self.inner(h))
         low, high = g.chunk(2, 1)
-        return self.last(torch.cat([g, torch.maximum(low, high), self.act(low)], 1))
+        return self.last(torch.cat([g, self.act(torch.maximum(low, high)), self.act(low)], 1))
 
 
 class Double(nn.Module):
