@@ -48,6 +48,7 @@ FEATURES = "tests/reference/test_features.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
 LADDER = "tests/reference/test_ladder.py"
+HALVING = "tests/reference/test_halving.py"
 SPLIT = "tests/reference/test_split.py"
 TEXTS = "tests/unit/audit/test_texts_attacked.py"
 SECOND = "tests/unit/models/test_models_second.py"
@@ -4354,11 +4355,53 @@ EXCHANGED = (
         (PROPERTIES,),
     ),
     Mutant(
+        "a form forgets how far it is from the chord",
+        "certification/forms.py",
+        "sides = flat(half).masked_fill(~loose, 0.0)",
+        "sides = 0.5 * flat(half).masked_fill(~loose, 0.0)",
+        (HALVING,),
+    ),
+    Mutant(
+        "a form keeps the slope out of what is not followed",
+        "certification/forms.py",
+        "rest = form.rest * slope.abs() + room",
+        "rest = form.rest * 0.0 + room",
+        (HALVING,),
+    ),
+    Mutant(
+        "the shares of two branches do not meet",
+        "certification/forms.py",
+        "            op(*(one.shares for one in wide)),",
+        "            op(*(one.shares.abs() for one in wide)),",
+        (HALVING,),
+    ),
+    Mutant(
+        "parts that are proved are forgotten",
+        "certification/halving.py",
+        'self.done = self.done.scatter_reduce(0, parts.owner, shut, "amin")',
+        'self.done = self.done.scatter_reduce(0, parts.owner, shut * 0 + math.inf, "amin")',
+        (HALVING,),
+    ),
+    Mutant(
+        "a box is taken to be outside of the ball too soon",
+        "certification/halving.py",
+        "return far * (1 - 1e-9) > self.given.radius[parts.owner]",
+        "return far > 0.5 * self.given.radius[parts.owner]",
+        (HALVING,),
+    ),
+    Mutant(
+        "one column too few in a Gram matrix made by its map",
+        "certification/norms.py",
+        "return largest_eigenvalue([(gram + gram.mT)[None] / 2]) + error",
+        "return largest_eigenvalue([(gram + gram.mT)[None, 1:, 1:] / 2]) + error",
+        (NORMS,),
+    ),
+    Mutant(
         "a half of a box is lost",
-        "audit/verification/halving.py",
-        "second.scatter_(1, side, cut)",
-        "second.scatter_(1, side, first.gather(1, side) * 0 + high.flatten(1).gather(1, side))",
-        (PROPERTIES,),
+        "certification/halving.py",
+        "lower = low.scatter(1, side, cut)[inner]",
+        "lower = low.scatter(1, side, high.gather(1, side))[inner]",
+        (HALVING, PROPERTIES),
     ),
     Mutant(
         "boxes are rounded inwards",

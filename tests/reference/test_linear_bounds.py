@@ -28,9 +28,9 @@ from conjoin.certification import (
     Interval,
     LocalLipschitz,
 )
+from conjoin.certification.bounded import Bounded
 from conjoin.certification.box import Boxes
 from conjoin.certification.concretise import Region
-from conjoin.certification.crown import Bounded
 from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.tree import Tree
 from conjoin.core.ball import L1, L2, Ball, Linf

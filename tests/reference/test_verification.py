@@ -16,7 +16,7 @@ import scipy.optimize
 import torch
 from onnxfiles import answers, model, node, saved
 
-from conjoin.audit.verification import Deadline, decide, halving
+from conjoin.audit.verification import Deadline, decide, proof
 from conjoin.audit.verification.conditions import Behind, Chosen, Violation, above, box
 from conjoin.audit.verification.witness import Deployed
 from conjoin.cli.verdict import told
@@ -212,7 +212,7 @@ def test_bounds_of_outputs_beyond_doubles_are_refused(end: str, tmp_path: Path) 
 
 
 def test_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(halving, "METHODS", halving.METHODS[:1])
+    monkeypatch.setattr(proof, "METHODS", proof.METHODS[:1])
     held = network(3, inputs=8, hidden=64)
     text = spec(["-9"] * 8, ["9"] * 8, f"(assert (<= Y_0 {between(held, 8)}))")
     now = [0.0]
@@ -234,7 +234,7 @@ def between(held: dict[str, Any], inputs: int) -> float:
     seen = float((np.maximum(x @ held["w"] + held["b"], 0) @ held["v"] + held["c"])[:, 0].min())
     high = np.maximum(9 * np.abs(held["w"]).sum(0) + held["b"], 0)
     proved = float(np.minimum(held["v"][:, 0], 0) @ high + held["c"][0])
-    return 0.2 * seen + 0.8 * proved
+    return 0.9 * seen + 0.1 * proved
 
 
 def test_bounds_are_rounded_so_that_nothing_is_lost() -> None:

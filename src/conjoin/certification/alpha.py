@@ -19,17 +19,15 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.backward import Backward, Descent, Relaxed
+from conjoin.certification.bounded import Bounded, Relaxation, void
 from conjoin.certification.box import Boxes
-from conjoin.certification.crown import Bounded, bounded, void
 from conjoin.certification.head import Asked
-from conjoin.certification.known import linear_rows
 from conjoin.certification.lines import Lines, offsets, outer_slopes
 from conjoin.certification.relaxing import NUMBERS, apart
 from conjoin.core.operator import Elementwise, SortPairs
-from conjoin.core.protocols import Batch, Certifier, Model
-from conjoin.core.quantity import PiecewiseLinear, Quantity
-from conjoin.core.result import Bounds, Claim
-from conjoin.core.threat import Threat
+from conjoin.core.protocols import Batch
+from conjoin.core.quantity import PiecewiseLinear
+from conjoin.core.result import Claim
 from conjoin.errors import PlanError
 from conjoin.models.activations import relu
 
@@ -37,7 +35,7 @@ RATE, FIRST, SECOND = 0.25, 0.9, 0.99  # of Adam; the rate falls to a tenth
 
 
 @dataclass(frozen=True, slots=True)
-class AlphaCrown:
+class AlphaCrown(Relaxation):
     """Bound the quantity by backward linear relaxation with optimised slopes.
 
     Attributes:
@@ -59,59 +57,18 @@ class AlphaCrown:
         if self.iterations < 0:
             raise PlanError(f"expected iterations >= 0; got {self.iterations!r}")
 
-    def prepare(self, model: Model, example: Batch, /) -> Certifier:
-        """Read the operators off the model, once.
-
-        Raises:
-            CapabilityError: If a layer is not known.
-        """
-        return PreparedAlpha(Bounded.of(model, example, self), self)
-
-    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
-        """Return bounds over S(x); prepares first."""
-        return self.prepare(model, batch)(model, batch, threat, quantity)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedAlpha:
-    """Bounds with optimised slopes of one model, whose operators are known.
-
-    Attributes:
-        network: The operators.
-        method: What it prepares.
-    """
-
-    reference: ClassVar[str] = "xu2021"
-    network: Bounded
-    method: AlphaCrown
-
-    def __repr__(self) -> str:
-        """Show it as the method it prepares."""
-        return repr(self.method)
-
-    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
-        """Return lower bounds of the quantity over S(x), in its units.
-
-        Raises:
-            CapabilityError: If the quantity, the threat or an operator is not known to it.
-            ModelError: If it was prepared for another model.
-        """
-        ask = linear_rows(quantity, self)
-
-        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
-            return self._rows(domain, batch.aim[some], outputs, ask).amin(1)
-
-        return bounded(self.network, model, batch, threat, self.method.claim, bound)
-
-    def _rows(self, domain: Boxes, aim: Tensor, outputs: Tensor, ask: PiecewiseLinear) -> Tensor:
-        asked = Asked.of(ask.rows(aim, outputs.shape[1]))
-        known = self.network.relaxed(domain, outputs)
-        direct, lost = self.network.start(known, domain, asked)
-        width = max(math.prod(step.shape) for step in self.network.steps) * len(aim)
+    def rows(
+        self, network: Bounded, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear
+    ) -> Tensor:
+        """Bound each row of the quantity over the set of a domain, ``(batch, k)``."""
+        asked = Asked.of(ask.rows(some.aim, outputs.shape[1]))
+        known = network.relaxed(domain, outputs)
+        direct, lost = network.start(known, domain, asked)
+        width = max(math.prod(step.shape) for step in network.steps) * len(some)
         parts = []
         for rows in asked.rows.split(max(1, NUMBERS // width), dim=1):
             ascent = Ascent(known, rows)
-            ascent.climb(self.method.iterations)
+            ascent.climb(self.iterations)
             parts.append(ascent.best)
         found = (torch.cat(parts, 1) - lost).nan_to_num(nan=-math.inf, neginf=-math.inf)
         return void(known, torch.maximum(found, direct))
@@ -296,4 +253,4 @@ class Tilt:
         )
 
 
-__all__ = ["AlphaCrown", "Ascent", "PreparedAlpha", "Tilt"]
+__all__ = ["AlphaCrown", "Ascent", "Tilt"]

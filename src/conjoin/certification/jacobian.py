@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.backward import Relaxed, each
+from conjoin.certification.bounded import Bounded, Relaxation, void
 from conjoin.certification.box import Box, Boxes
 from conjoin.certification.concretise import Region
-from conjoin.certification.crown import Bounded, bounded, void
 from conjoin.certification.head import Asked
-from conjoin.certification.known import at_point, linear_rows
+from conjoin.certification.known import at_point
 from conjoin.certification.lines import slope_range
 from conjoin.certification.relaxing import apart
 from conjoin.certification.rounding import TINY, UNIT, gamma
@@ -41,16 +41,15 @@ from conjoin.core.operator import (
     Step,
     flat,
 )
-from conjoin.core.protocols import Batch, Certifier, Model, carried
-from conjoin.core.quantity import PiecewiseLinear, Quantity
-from conjoin.core.result import Bounds, Claim
-from conjoin.core.threat import Threat
+from conjoin.core.protocols import Batch, carried
+from conjoin.core.quantity import PiecewiseLinear
+from conjoin.core.result import Claim
 from conjoin.errors import CapabilityError
 from conjoin.models.activations import relu
 
 
 @dataclass(frozen=True, slots=True)
-class LocalLipschitz:
+class LocalLipschitz(Relaxation):
     """Bound how far the quantity can fall by the gradients that it can have over the set.
 
     Attributes:
@@ -65,70 +64,29 @@ class LocalLipschitz:
     tighten: bool = False
     claim: Claim | None = None
 
-    def prepare(self, model: Model, example: Batch, /) -> Certifier:
-        """Read the operators off the model, once.
-
-        Raises:
-            CapabilityError: If a layer is not known.
-        """
-        return PreparedLocal(Bounded.of(model, example, self), self)
-
-    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
-        """Return bounds over S(x); prepares first."""
-        return self.prepare(model, batch)(model, batch, threat, quantity)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedLocal:
-    """Local Lipschitz bounds of one model, whose operators are known.
-
-    Attributes:
-        network: The operators.
-        method: What it prepares.
-    """
-
-    reference: ClassVar[str] = "weng2018"
-    network: Bounded
-    method: LocalLipschitz
-
-    def __repr__(self) -> str:
-        """Show it as the method it prepares."""
-        return repr(self.method)
-
-    def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
-        """Return lower bounds of the quantity over S(x), in its units.
-
-        Raises:
-            CapabilityError: If the quantity, the threat or an operator is not known to it.
-            ModelError: If it was prepared for another model.
-        """
-        ask = linear_rows(quantity, self)
-
-        def bound(domain: Boxes, some: slice, outputs: Tensor) -> Tensor:
-            return self._rows(domain, batch.rows(some), outputs, ask).amin(1)
-
-        return bounded(self.network, model, batch, threat, self.method.claim, bound)
-
-    def _rows(self, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear) -> Tensor:
+    def rows(
+        self, network: Bounded, domain: Boxes, some: Batch, outputs: Tensor, ask: PiecewiseLinear
+    ) -> Tensor:
         """Bound each row: its value at x in real arithmetic, less what the gradients allow."""
-        steps, last = self.network.steps, len(self.network.steps) - 1
+        steps, last = network.steps, len(network.steps) - 1
         asked = Asked.of(ask.rows(some.aim, outputs.shape[1]))
-        known = self.network.relaxed(domain, outputs, tighten=self.method.tighten)
-        base, inside = self._base(known.region, some.x)
+        known = network.relaxed(domain, outputs, tighten=self.tighten)
+        base, inside = _base(known.region, some.x)
         point = carried(Boxes(at_point(base), None), steps, (last,))[last]
         middle, half = (point.low + point.high) / 2, (point.high - point.low) / 2
         room = half * (1 + 8 * UNIT) + gamma(asked.terms + 16) * point.magnitude + TINY
         value = asked.lower(middle, room)
         falls = Gradients(known, inside)(last, asked.rows, base)
-        lost = self.network.start(known, domain, asked)[1]
+        lost = network.start(known, domain, asked)[1]
         found = value + falls - lost
         found = found - 8 * UNIT * (value.abs() + falls.abs())
         return void(known, found.nan_to_num(nan=-math.inf, neginf=-math.inf))
 
-    def _base(self, region: Region, x: Tensor) -> tuple[Tensor, bool]:
-        """Return the points that are moved from, and whether they are the centres of the balls."""
-        base = region.centre.clamp(min=region.low).minimum(region.high)
-        return base.reshape(x.shape), bool((base == region.centre).all())
+
+def _base(region: Region, x: Tensor) -> tuple[Tensor, bool]:
+    """Return the points that are moved from, and whether they are the centres of the balls."""
+    base = region.centre.clamp(min=region.low).minimum(region.high)
+    return base.reshape(x.shape), bool((base == region.centre).all())
 
 
 Range = tuple[Tensor, Tensor]
@@ -278,4 +236,4 @@ def _sorted(op: SortPairs, box: Box, value: Range) -> Range:
     )
 
 
-__all__ = ["Gradients", "LocalLipschitz", "PreparedLocal"]
+__all__ = ["Gradients", "LocalLipschitz"]

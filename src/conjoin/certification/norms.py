@@ -28,6 +28,7 @@ from conjoin.errors import CapabilityError, ModelError
 
 WRITTEN_OUT = 2**18  # entries of a convolution that is written out without looking further
 LARGEST = 2**23  # entries of any other map that is written out
+GRAM_WORK = 2e9  # multiplications of a Gram matrix that is made column by column
 _CHUNK = 2**21  # numbers held at once
 _POSITIVE = 60  # steps towards the positive vector
 _TIGHT = 1e-6  # ... which end when the bound is this near to a value from below
@@ -149,7 +150,41 @@ def _convolution_norm(map: Convolution) -> float:
     if math.prod(map.source) * math.prod(map.target) <= WRITTEN_OUT:
         here = replace(map, weight=map.weight.detach().double().cpu())
         return matrix_norm(torch.cat([flat(part) for part in _written_out(here)]))
-    return root(square_bound(best_layout(map, kernel)), exponent)
+    small = replace(map, weight=kernel)
+    layout = best_layout(map, kernel)
+    if not all(layout.exact) and _gram_work(small) <= GRAM_WORK:
+        return root(_gram_bound(small), exponent)
+    return root(square_bound(layout), exponent)
+
+
+def _gram_work(map: Convolution) -> float:
+    """Count the multiplications of a Gram matrix that is made by the map itself, and factorised."""
+    side = min(math.prod(map.source), math.prod(map.target))
+    return side * (2 * map.weight[0].numel() * math.prod(map.target) + side**2 / 3)
+
+
+def _gram_bound(map: Convolution) -> float:
+    """Bound the square of the norm by AᵀA or AAᵀ, the smaller, whose columns the map makes.
+
+    Each entry is summed twice, of as many products as rows and columns have, so it is off by a share
+    of the same for ``|A|``, whose norm is at most that of its largest row sum times column sum.
+    """
+    wide = math.prod(map.source) > math.prod(map.target)
+    shape = map.target if wide else map.source
+    count, columns = math.prod(shape), []
+    for some in torch.arange(count).split(max(1, _CHUNK // math.prod(map.source))):
+        unit = torch.zeros(len(some), count, dtype=torch.float64)
+        unit[torch.arange(len(some)), some] = 1.0
+        unit = unit.reshape(-1, *shape)
+        made = map(map.transposed(unit)) if wide else map.transposed(map(unit))
+        columns.append(flat(made))
+    gram = torch.cat(columns)
+    whole = map.absolute()
+    rows = whole(torch.ones(1, *map.source, dtype=torch.float64))
+    sums = whole.transposed(torch.ones_like(rows))
+    terms = map.terms + map.weight.numel()
+    error = 8 * (terms + 8) * UNIT * float(rows.max()) * float(sums.max()) * (1 + 1e-9)
+    return largest_eigenvalue([(gram + gram.mT)[None] / 2]) + error
 
 
 def _written_out(map: Linear) -> Iterator[Tensor]:

@@ -33,6 +33,7 @@ from conjoin.core.operator import (
 from conjoin.models.activations import relu
 
 NUMBERS = 2**21  # of the rows that are carried at once, in the widest activation
+MOST = 2048  # shares of an affine form; what comes later is not followed
 CURVED = (Elementwise, MaxWindows, SortPairs)
 
 

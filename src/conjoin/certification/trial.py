@@ -47,21 +47,20 @@ class Trial:
         """Return what is seen of one example."""
         return Search(self, row, goal)
 
-    def look(self, row: int, points: Tensor) -> None:
-        """Try points, brought into the set."""
+    def look(self, rows: Tensor, points: Tensor) -> None:
+        """Try points for the examples of the given numbers, brought into their sets."""
         if not len(points):
             return
-        index = torch.full((len(points),), row, device=points.device)
-        many, part = self.batch.rows(index), self.threat.rows(index)
+        many, part = self.batch.rows(rows), self.threat.rows(rows)
         z = points.reshape(many.x.shape).to(many.x.dtype)
         if meets(part, Projectable):
             z = part.project(z, many.x)
         with torch.no_grad():
             value = self.quantity(self.model(many.at(z)), many.aim)
         value = value.masked_fill(~part.contains(z, many.x), math.inf)
-        best = int(value.argmin())
-        if value[best] < self.value[row]:
-            self.value[row], self.inputs[row] = value[best], z[best]
+        best = self.value.scatter_reduce(0, rows, value, "amin")
+        new = ((value == best[rows]) & (best < self.value)[rows]).nonzero()[:, 0]
+        self.value, self.inputs[rows[new]] = best, z[new]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,8 @@ class Search:
 
     def look(self, points: Tensor) -> None:
         """Try points."""
-        self.trial.look(self.row, points)
+        rows = torch.full((len(points),), self.row, device=points.device)
+        self.trial.look(rows, points)
 
 
 __all__ = ["Search", "Trial"]

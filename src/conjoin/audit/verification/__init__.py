@@ -5,10 +5,10 @@
     unknown  neither, within the time
 
 The order is that of cost: random points and descent on the unit cube for each case; bounds of the
-whole box, the cheapest first; then the box is halved, where the gradient says that it matters most, and
-the halves are bounded anew, the worst first, a batch at a time. ``unsat`` is about the stored weights
-in real arithmetic and the closed conditions (:class:`~conjoin.core.result.Claim`); it is *not* about a
-machine's rounding, as the competition's is not.
+whole boxes, the cheapest first; then they are divided, all cases that ask for the same conditions
+together. ``unsat`` is about the stored weights in real arithmetic and the closed conditions
+(:class:`~conjoin.core.result.Claim`); it is *not* about a machine's rounding, as the competition's
+is not.
 
 Reference: brix2023.
 """
@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from conjoin.audit.verification.conditions import Behind, Violation, box
 from conjoin.audit.verification.deadline import Deadline
-from conjoin.audit.verification.halving import Halving
+from conjoin.audit.verification.proof import Proof
 from conjoin.audit.verification.search import candidates
 from conjoin.audit.verification.witness import Deployed, Witness
 from conjoin.data import vnnlib
@@ -60,61 +59,98 @@ def decide(network: Path | str, spec: Path | str, deadline: Deadline) -> Decisio
     deployed = Deployed(Path(network), made.output)
     made = made.double()
     shape = made.shape
-    with torch.no_grad():
-        outputs = made(torch.zeros(1, *shape, dtype=torch.float64)).numel()
+    outputs = outputs_of(made, shape)
     count = torch.Size(shape).numel()
     if (count, outputs) != (asked.inputs, asked.outputs):
         raise DataError(
             f"the property is about {asked.inputs} inputs and {asked.outputs} outputs; the network has "
             f"{count} and {outputs}"
         )
-    unknown = []
-    for number, case in enumerate(asked.cases):
-        found = _case(Behind(made, case, outputs).eval(), case, shape, deployed, deadline)
-        if found.verdict == "sat":
-            return found
-        if found.verdict == "unknown":
-            unknown.append(f"case {number + 1} of {len(asked.cases)}: {found.reason}")
-    if unknown:
-        return Decision("unknown", unknown[0])
+    parts: dict[object, list[vnnlib.Case]] = {}
+    for case in asked.cases:
+        parts.setdefault(case.either, []).append(case)
+    groups = [Group(made, tuple(cases), shape, deployed, deadline) for cases in parts.values()]
+    for search in (Group.searched, Group.bounded):
+        for group in groups:
+            found = search(group)
+            if found is not None:
+                return Decision("sat", "confirmed by onnxruntime", found)
+    reasons = [group.reason for group in groups if group.reason]
+    if reasons:
+        return Decision("unknown", reasons[0])
     return Decision("unsat", "every case is excluded by a bound")
 
 
-def _case(
-    module: Behind,
-    case: vnnlib.Case,
-    shape: tuple[int, ...],
-    deployed: Deployed,
-    deadline: Deadline,
-) -> Decision:
-    """Decide one case."""
-    low, high = box(case, shape)
-    model = TorchModel(module)
+def outputs_of(network: onnx.Network, shape: tuple[int, ...]) -> int:
+    """Count the outputs."""
+    with torch.no_grad():
+        return network(torch.zeros(1, *shape, dtype=torch.float64)).numel()  # type: ignore[no-any-return] # a module
 
-    def confirmed(points: Tensor) -> Decision | None:
-        for point in points:
-            witness = deployed.confirmed(case, point)
-            if witness is not None:
-                return Decision("sat", "confirmed by onnxruntime", witness)
+
+class Group:
+    """Cases that ask for the same conditions, each in its box.
+
+    Attributes:
+        reason: Why they are not decided; empty if all are excluded.
+    """
+
+    def __init__(
+        self,
+        network: onnx.Network,
+        cases: tuple[vnnlib.Case, ...],
+        shape: tuple[int, ...],
+        deployed: Deployed,
+        deadline: Deadline,
+    ) -> None:
+        self.cases, self.deployed, self.deadline = cases, deployed, deadline
+        outputs = outputs_of(network, shape)
+        self.module = Behind(network, cases[0], outputs).eval()
+        ends = [box(case, shape) for case in cases]
+        self.low, self.high = (torch.cat(side) for side in zip(*ends, strict=True))
+        self.always = any(not conjunction for conjunction in cases[0].either)  # any point does
+        self.reason = "it was not looked at"
+
+    def searched(self) -> Witness | None:
+        """Return a witness that an attack finds."""
+        for number, case in enumerate(self.cases):
+            low, high = self.low[number : number + 1], self.high[number : number + 1]
+            if self.always:
+                found = self.deployed.confirmed(case, low[0])
+                if found is not None:
+                    return found
+                continue
+            quantity = Violation.of(case, -torch.inf)
+            for points in candidates(self.module, quantity, low, high, self.deadline):
+                for point in points:
+                    found = self.deployed.confirmed(case, point)
+                    if found is not None:
+                        return found
+                if self.deadline.over:
+                    return None
         return None
 
-    if any(not conjunction for conjunction in case.either):  # any point does
-        return confirmed(low) or Decision("unknown", "the network gives no number")
-    for points in candidates(module, Violation.of(case, -torch.inf), low, high, deadline):
-        found = confirmed(points)
-        if found is not None:
-            return found
-        if deadline.over:
-            return Decision("unknown", "the time is over")
-    try:
-        halving = Halving(model, Violation.of(case), low, high, deadline)
-    except CapabilityError as error:
-        return Decision("unknown", f"no bound is known: {error}")
-    for points in halving:
-        found = confirmed(points)
-        if found is not None:
-            return found
-    return Decision("unsat" if halving.proved else "unknown", halving.reason)
+    def bounded(self) -> Witness | None:
+        """Bound every box; return a witness that comes by the way."""
+        if self.always:
+            self.reason = "the network gives no number"
+            return None
+        if self.deadline.over:
+            self.reason = "the time is over"
+            return None
+        try:
+            quantity = Violation.of(self.cases[0])
+            model = TorchModel(self.module)
+            proof = Proof(model, quantity, self.low, self.high, self.deadline)
+            for points, owner in proof:
+                for point, number in zip(points, owner.tolist(), strict=True):
+                    found = self.deployed.confirmed(self.cases[number], point)
+                    if found is not None:
+                        return found
+        except CapabilityError as error:
+            self.reason = f"no bound is known: {error}"
+            return None
+        self.reason = "" if proof.proved else proof.reason
+        return None
 
 
 __all__ = ["Deadline", "Decision", "decide"]

@@ -103,6 +103,11 @@ class Violation:
         each = [outputs[:, list(group)].amax(1) for group in self.groups]
         return torch.stack(each, 1).amin(1)
 
+    def deciding(self, bounds: Tensor, owner: Tensor, /) -> Tensor:
+        """Return the condition whose bound is that of Q: the least of the largest."""
+        each = self.chosen(bounds)
+        return each.gather(1, bounds.gather(1, each).argmin(1, keepdim=True))[:, 0]
+
     def chosen(self, outputs: Tensor) -> Tensor:
         """Return the largest condition of each conjunction, ``(batch, conjunctions)``."""
         best = []

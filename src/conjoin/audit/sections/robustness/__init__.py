@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any
 
-import torch
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
