@@ -4397,6 +4397,20 @@ EXCHANGED = (
         (NORMS,),
     ),
     Mutant(
+        "a side is halved for its steepness",
+        "certification/sides.py",
+        "own = own / own.sum(1, keepdim=True).clamp(min=1e-300)",
+        "own = own * 0 + 1.0",
+        (HALVING,),
+    ),
+    Mutant(
+        "no side ever waits",
+        "certification/sides.py",
+        "return torch.where(late, -1.0, score).argmax(1)",
+        "return score.argmax(1)",
+        (HALVING,),
+    ),
+    Mutant(
         "a half of a box is lost",
         "certification/halving.py",
         "lower = low.scatter(1, side, cut)[inner]",

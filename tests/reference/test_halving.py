@@ -19,6 +19,7 @@ from conjoin.certification.box import Boxes
 from conjoin.certification.forms import Forms
 from conjoin.certification.halving import Halving, few
 from conjoin.certification.rounding import Rounding
+from conjoin.certification.sides import chosen
 from conjoin.core.ball import Ball
 from conjoin.core.operator import evaluate
 from conjoin.core.protocols import Batch
@@ -246,3 +247,55 @@ def test_a_part_that_cannot_be_halved_ends_the_search_of_its_example_alone() -> 
     assert search.stuck.tolist() == [True, False]
     assert not bool(search.undecided.any())
     assert float(search.lower[0]) <= 0 < float(search.lower[1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bent", [0, 1, 2])
+def test_the_side_is_halved_that_relaxations_owe_to(bent: int) -> None:
+    """y = 10 (x_0 + x_1 + x_2) + |x_k - 0.4|: all but one is linear, and steep."""
+
+    class Bent(Double):
+        def forward(self, x: Tensor) -> Tensor:
+            y = 10 * x.sum(1) + (x[:, bent] - 0.4).abs()
+            return torch.stack([y, x[:, 0] + 99, x[:, 1]], 1)
+
+    x = torch.full((1, 3), 0.5, dtype=torch.float64)
+    search = searching(wrap(Bent()), x, Linf(0.3), math.inf)
+    assert search.open.side.tolist() == [bent]
+
+
+def test_a_side_that_was_halved_far_more_often_waits() -> None:
+    whole = torch.ones(3, 2, dtype=torch.float64)
+    width = torch.tensor([[1.0, 2.0**-4], [1.0, 2.0**-6], [1.0, 0.5]], dtype=torch.float64)
+    cost = torch.tensor([[0.1, 1.0], [0.1, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    assert chosen(cost, width, whole).tolist() == [1, 0, 0]
+    assert chosen(cost, width, whole * torch.tensor([0.0, 1.0])).tolist() == [1, 1, 1]
+
+
+@torch.no_grad()
+def test_a_network_of_five_inputs_and_six_layers_takes_few_parts() -> None:
+    """Just below the least value that is seen, on a box that is wide in some inputs."""
+    sizes = [5, *[50] * 6, 3]
+    layers: list[nn.Module] = []
+    for one, other in itertools.pairwise(sizes):
+        layers += [nn.Linear(one, other), nn.ReLU()]
+    module = nn.Sequential(*layers[:-1]).double()
+    for k, value in enumerate(module.parameters()):
+        stream = Streams.of(4, torch.arange(1)).fold(str(k))
+        scale = (2 / value.shape[-1]) ** 0.5 if value.ndim == 2 else 0.3
+        value.copy_(stream.normal(*value.shape, dtype=torch.float64)[0] * scale)
+    model = wrap(module)
+    x = torch.tensor([[0.64, 0.0, 0.0, 0.475, -0.475]], dtype=torch.float64)
+    half = torch.tensor([[0.04, 0.5, 0.5, 0.025, 0.025]], dtype=torch.float64)
+    threat = Linf(math.inf, bounds=(x - half, x + half))
+    seen = predict(
+        model, Dataset(points(threat, x, 4000)[:, 0], torch.zeros(4000, dtype=torch.int64))
+    )[:, 0]
+    goal = float(seen.min() - 0.1 * (seen.max() - seen.min()))
+    search = Halving(
+        *(Bounded.of(model, batch_of(x), Crown()), threat.enclosure(x)),
+        *(torch.eye(3, dtype=torch.float64)[None, :1], torch.full((1,), -math.inf).double(), goal),
+    )
+    while bool(search.undecided.any()) and int(search.made) < 3000:
+        search.round()
+    assert float(search.lower) > goal

@@ -69,12 +69,14 @@ class Forms:
         steps: The network.
         domain: Of boxes: its set, and whose rounding is bounded.
         count: How many e_k there are.
+        free: The sides of the box that have one, in their order.
     """
 
     steps: Sequence[Step]
     domain: Boxes
     count: int = 0
     known: dict[int, Form] = field(default_factory=dict)
+    free: Tensor = field(init=False)
 
     def __call__(self) -> Relaxed:
         """Return the relaxation."""
@@ -137,7 +139,7 @@ class Forms:
         shares = sides.new_zeros(len(sides), len(free), sides.shape[1])
         shares[:, torch.arange(len(free), device=free.device), free] = sides[:, free]
         rest = sides.index_fill(1, free, 0.0)
-        self.count = len(free)
+        self.count, self.free = len(free), free
         shares = shares.reshape(*shares.shape[:2], *centre.shape[1:])
         return Form(centre, shares, rest.reshape_as(centre))
 

@@ -1,10 +1,11 @@
 """A box of few inputs, halved until every part is proved: branch and bound over the input itself.
 
 A part is bounded by affine forms forwards and linear bounds backwards, both of the part alone. What
-is not proved is halved across the side along which its linear bound falls most, ``|w_i|`` times the
-width, and waits with its bound; in each round the worst parts of every example are taken, and all
-are bounded as one batch. Any function that can be relaxed will do, also where it has no kink. It
-does *not* pay where inputs are many: of d sides all that matter must be halved.
+is not proved is halved across the side to which relaxations owe most
+(:mod:`conjoin.certification.sides`), and waits with its bound; in each round the worst parts of
+every example are taken, and all are bounded as one batch. Any function that can be relaxed will do,
+also where it has no kink. It does *not* pay where inputs are many: of d sides all that matter must be
+halved.
 
 Reference: wang2018reluval, section 4 (bisection); bunel2020.
 """
@@ -25,6 +26,7 @@ from conjoin.certification.forms import Forms
 from conjoin.certification.head import Asked
 from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.rounding import Rounding
+from conjoin.certification.sides import chosen, costs
 from conjoin.core.operator import flat
 from conjoin.core.threat import Enclosure
 
@@ -202,19 +204,23 @@ class Halving:
         )
         asked = Asked.of(self.rows[parts.owner])
         steps = self.network.steps
-        known = (Forms if self.network.numbers <= NUMBERS else Relaxing)(steps, domain)()
+        forms = Forms(steps, domain) if self.network.numbers <= NUMBERS else None
+        known = Relaxing(steps, domain)() if forms is None else forms()
         direct, lost = self.network.start(known, domain, asked)
-        met = Backward(known)(len(steps) - 1, asked.rows)
+        met = Backward(known, keep=frozenset(known.lines))(len(steps) - 1, asked.rows)
         found = (met.bound - lost).nan_to_num(nan=-math.inf, neginf=-math.inf)
         found = void(known, torch.maximum(found, direct))
         which = self.choose(found, parts.owner)[:, None]
         slope = met.rows.gather(1, which[..., None].expand(-1, -1, met.rows.shape[2]))
         width = flat(parts.high - parts.low)
-        score = width * slope[:, 0].abs().nan_to_num()
-        score = torch.where(score.amax(1, keepdim=True) > 0, score, width)
+        cost = width * slope[:, 0].abs().nan_to_num()  # of what is linear, where nothing else costs
+        if forms is not None:
+            owed = costs(forms, known, met, which)
+            cost = torch.where(owed.amax(1, keepdim=True) > 0, owed, cost)
+        side = chosen(cost, width, flat(given.high - given.low)[parts.owner])
         point = known.region.lowest(slope)[:, 0].reshape(parts.low.shape)
         bound = found.gather(1, which)[:, 0]
-        return bound.masked_fill(self._outside(parts), math.inf), score.argmax(1), point
+        return bound.masked_fill(self._outside(parts), math.inf), side, point
 
     def _outside(self, parts: Parts) -> Tensor:
         """Tell which boxes the ball does not meet."""
