@@ -308,7 +308,11 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     assert result.run.complete
     sections = result.run.sections
     assert set(sections["accuracy"].models) == set(sections["region"].models) == set(models)
-    for name in ("robustness", "diagnosis", "certificates", "explain", "boundary"):
+    for name in ("robustness", "diagnosis"):  # by queries alone
+        assert set(sections[name].models) == set(models)
+    assert sections["robustness"].models["closed"]["queried"]
+    assert not sections["robustness"].models["open"]["queried"]
+    for name in ("certificates", "explain", "boundary"):
         assert set(sections[name].models) == {"open"}
         assert set(sections[name].lacks) == {"closed"}
         assert not sections[name].failed
@@ -316,7 +320,7 @@ def test_an_output_only_model_is_audited_as_far_as_it_goes(tmp_path: Path) -> No
     accuracy = sections["accuracy"].models
     assert accuracy["open"] == accuracy["closed"]
     page = (tmp_path / "report.html").read_text()
-    assert page.count('class="lacks"') == 5
+    assert page.count('class="lacks"') == 3
     standing = next(s for s in result.standings if s.model == "closed")
     assert standing.verdict != "trust within limits", "nothing was proved of it"
 

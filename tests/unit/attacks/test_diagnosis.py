@@ -126,7 +126,7 @@ def test_healthy_models_are_not(
     found = diagnosed(zoo(name), some, threat, seed=0)
     assert found.verdict is Level.GREEN, found.reasons
     assert dict(found.silent).keys() == {"transfer"}
-    assert len(found.indicators) == 22
+    assert len(found.indicators) == 23
 
 
 def test_a_module_in_training_mode_is_named(

@@ -148,7 +148,13 @@ PRODUCTS: dict[str, tuple[Function, tuple[int, ...]]] = {
     "attention, masked": (lambda z: _attended(z, attn_mask=NEVER, scale=2.0), (6, 2)),
     "attention, added mask": (lambda z: _attended(z, attn_mask=NEVER.double().log()), (6, 2)),
 }
-CASES = {**{name: (f, (4,)) for name, f in ELEMENTWISE.items()}, **WINDOWS, **PRODUCTS}
+SECOND: dict[str, Function] = {  # the batch on the second axis, and back
+    "transpose": lambda z: z.transpose(0, 1).relu().transpose(0, 1),
+    "one more axis": lambda z: z[None].relu()[0],
+    "an axis of constants": lambda z: (z + torch.zeros(8, 1, 1).double()).sum(0),
+}
+ONE_ROW = {name: (f, (4,)) for name, f in {**ELEMENTWISE, **SECOND}.items()}
+CASES = {**ONE_ROW, **WINDOWS, **PRODUCTS}
 X = numbers(5, 6, seed=11, dtype=torch.float64)
 PARTNER = torch.tensor([1, 0, 4, 3, 2])
 EIGHT = numbers(8, 8, seed=5, dtype=torch.float64)  # a row for each of the padded batch
@@ -266,7 +272,6 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "mask": (lambda z: z * (z > 0), "gt"),
     "sort": (lambda z: z.sort(1).values, "sort"),
     "batch axis": (lambda z: z.T.relu().T, "T|relu"),
-    "transpose": (lambda z: z.transpose(0, 1).relu().transpose(0, 1), "transpose"),
     "rows": (lambda z: z.reshape(-1).relu().reshape(z.shape), "reshape"),
     "over the batch": (lambda z: z - z.amax(0), "amax"),
     "mean over the batch": (lambda z: z - z.mean(0), "mean"),
@@ -275,10 +280,10 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "sum over the batch, of one": (lambda z: z + z.sum(1).sum(0).expand(8, 4), "expand"),
     "cumsum over the batch": (lambda z: z.cumsum(0), "cumsum"),
     "differences over the batch": (lambda z: z + z.diff(dim=0, append=z[:1]), "getitem|diff"),
-    "einsum to another axis": (lambda z: torch.einsum("bi->ib", z).relu().T, "einsum"),
+    "einsum to another axis": (lambda z: torch.einsum("bi->ib", z).relu().T, "einsum|T"),
     "einsum over the batch": (lambda z: z + torch.einsum("bi,bc->ci", z, EIGHT), "einsum"),
     "matmul from the left": (lambda z: EIGHT @ z, "matmul"),
-    "linear of constants": (lambda z: functional.linear(EIGHT[:, :4], z)[:, :4], "linear"),
+    "linear of constants": (lambda z: functional.linear(EIGHT[:, :4], z)[:, :4], "linear|getitem"),
     "tensordot over the batch": (lambda z: torch.tensordot(EIGHT, z, 1), "tensordot"),
     "flip": (lambda z: z.flip(0), "flip"),
     "roll": (lambda z: z.roll(1, 0), "roll"),
@@ -291,11 +296,9 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "rows apart": (lambda z: torch.stack(z.unbind(0)), "unbind"),
     "halves changed": (lambda z: torch.cat(z.chunk(2)[::-1]), "chunk"),
     "more rows": (lambda z: torch.cat([z, z])[:8], "cat"),
-    "one more axis": (lambda z: z[None].relu()[0], "getitem"),
-    "an axis of constants": (lambda z: (z + torch.zeros(8, 1, 1).double()).sum(0), "add"),
-    "rows as features": (lambda z: z.repeat(1, 2).transpose(0, 1).relu()[:, :4], "transpose"),
+    "rows as features": (lambda z: z.repeat(1, 2).transpose(0, 1).relu()[:, :4], "transpose|getitem"),
     "assigned elsewhere": (lambda z: _assigned_elsewhere(z * 1), "setitem"),
-    "copied crosswise": (lambda z: z + torch.zeros(8, 8).double().copy_(z.sum(1))[:, :4], "copy"),
+    "copied crosswise": (lambda z: z + torch.zeros(8, 8).double().copy_(z.sum(1))[:, :4], "copy|getitem"),
     "image without a batch": (
         lambda z: functional.conv1d(z, torch.ones(8, 8, 1).double()),
         "conv1d",
