@@ -296,9 +296,15 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "rows apart": (lambda z: torch.stack(z.unbind(0)), "unbind"),
     "halves changed": (lambda z: torch.cat(z.chunk(2)[::-1]), "chunk"),
     "more rows": (lambda z: torch.cat([z, z])[:8], "cat"),
-    "rows as features": (lambda z: z.repeat(1, 2).transpose(0, 1).relu()[:, :4], "transpose|getitem"),
+    "rows as features": (
+        lambda z: z.repeat(1, 2).transpose(0, 1).relu()[:, :4],
+        "transpose|getitem",
+    ),
     "assigned elsewhere": (lambda z: _assigned_elsewhere(z * 1), "setitem"),
-    "copied crosswise": (lambda z: z + torch.zeros(8, 8).double().copy_(z.sum(1))[:, :4], "copy|getitem"),
+    "copied crosswise": (
+        lambda z: z + torch.zeros(8, 8).double().copy_(z.sum(1))[:, :4],
+        "copy|getitem",
+    ),
     "image without a batch": (
         lambda z: functional.conv1d(z, torch.ones(8, 8, 1).double()),
         "conv1d",
