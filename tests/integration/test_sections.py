@@ -340,6 +340,23 @@ def test_data_without_a_region_say_so_once(tmp_path: Path) -> None:
     assert not any("MassInside" in metric for metric in metrics) and len(metrics) == 6
 
 
+class Constant(nn.Module):
+    """Whatever it sees, it answers the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0 * x.flatten(1)[:, :3] + torch.tensor([0.0, 1.0, 0.0])
+
+
+def test_maps_that_are_nothing_neither_change_nor_disagree(tmp_path: Path) -> None:
+    plan = {**SMALL, "explain": {**PLAN["explain"], "metrics": ["RankStability"]}}
+    models, sections = {"constant": Constant()}, [Accuracy(), Explain()]
+    result = audit(models, pictures(), plan, folder=tmp_path, sections=sections)
+    record = result.run.sections["explain"].models["constant"]
+    assert record["scores"] and record["agreements"], "there is something to say nothing about"
+    kinds = {finding.kind for finding in result.findings}
+    assert not kinds & {"explanation_stability", "explanations_disagree"}
+
+
 class Odd(nn.Module):
     """An activation that no certifier knows."""
 

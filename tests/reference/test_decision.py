@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from conjoin.attacks import HopSkipJump
-from conjoin.core.ball import L2, Ball, Linf
+from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
-from conjoin.core.run import attack, predict
+from conjoin.core.run import Run, attack, predict
 from conjoin.errors import PlanError
 from conjoin.models.torch import TorchModel
+from conjoin.nn.initialise import initialise
 
 FREE = (-math.inf, math.inf)
 
@@ -110,3 +111,18 @@ def test_no_further_than_the_peer(zoo: Callable[[str], TorchModel], sample: Data
 def test_what_cannot_search_is_refused(bad: tuple[int, int]) -> None:
     with pytest.raises(PlanError, match="rounds >= 1"):
         HopSkipJump(*bad)
+
+
+@pytest.mark.parametrize("order", [L2, L1])
+def test_an_example_is_searched_as_if_it_were_alone(order: type[Ball]) -> None:
+    torch_net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).double()
+    initialise(torch_net, seed=2)
+    model, x = TorchModel(torch_net), points(12, 6).sigmoid()
+    data, search = answered(model, x), HopSkipJump(3, 20)
+    whole, *parts = (
+        attack(model, data, search, order(0.4, (0.0, 1.0)), seed=0, run=Run(size)).inputs
+        for size in (12, 8, 4)
+    )
+    assert not whole.equal(x)
+    for part in parts:
+        assert torch.equal(part, whole)

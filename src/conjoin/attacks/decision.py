@@ -93,25 +93,29 @@ class _Hop:
     quantity: Quantity
     kept: Nearest
 
-    def fools(self, z: Tensor) -> Tensor:
-        """Return the decision, and keep what it was asked of."""
+    def fools(self, z: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Return the decision, and keep what it was asked of: of the examples ``asked`` alone.
+
+        What else is in the batch must not decide how often an example is looked at.
+        """
         value = self.quantity(self.model(self.batch.at(z)), self.batch.aim)
-        self.kept.see(z, value)
+        self.kept.see(z, value if asked is None else value.masked_fill(~asked, math.inf))
         return value <= self.quantity.goal
 
     def start(self) -> None:
         """Try points that are further and further away at random."""
         x = self.batch.x
         for number in range(STARTS):
-            if bool(self.kept.distance.isfinite().all()):
+            lacking = ~self.kept.distance.isfinite()
+            if not bool(lacking.any()):
                 break
             noise = self.batch.rng.fold("start").fold(number).normal(*x.shape[1:], dtype=x.dtype)
-            self.fools(self.free.project(x + WILD * 2.0 ** (number / 2) * noise, x))
-        self._back(self.kept.point)
+            self.fools(self.free.project(x + WILD * 2.0 ** (number / 2) * noise, x), lacking)
+        self._back(self.kept.point.clone())
 
     def jump(self, number: int, probes: int) -> None:
         """Step along the boundary, and back onto it."""
-        x, z = self.batch.x, self.kept.point
+        x, z = self.batch.x, self.kept.point.clone()  # which moves with what is seen
         found = self.kept.distance.isfinite() & (self.kept.distance > 0)
         if not bool(found.any()):
             return
@@ -127,7 +131,7 @@ class _Hop:
             if bool(inside.all()):
                 break
             there = self.free.project(z + column(length, z) * way, x)
-            still = self.fools(there) & ~inside
+            still = self.fools(there, ~inside) & ~inside
             end, inside = torch.where(column(still, z), there, end), inside | still
             length = length / 2
         self._back(end)

@@ -16,6 +16,8 @@ from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.audit.sections.diagnosis import Diagnosis
 from conjoin.audit.sections.robustness import Robustness
 from conjoin.core.protocols import Batch
+from conjoin.core.quantity import margin
+from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError, PlanError
 
 
@@ -169,3 +171,21 @@ def test_an_audit_of_models_with_and_without_gradients_goes_through() -> None:
     assert told["closed"]["vanishing"] is None and told["net"]["vanishing"] is not None
     said = next(f for f in run.findings if f.model == "labels" and f.kind == "attacked_accuracy")
     assert "labels and no gradient" in said.sentence and "weaker" in said.limits
+
+
+def test_outputs_that_move_at_any_draw_are_searched_by_them() -> None:
+    """A step that some draws cross and others do not, each example at its own draws."""
+
+    @dataclass(frozen=True)
+    class Step(Closed):
+        def __call__(self, batch: Batch) -> Tensor:
+            up = (batch.x[:, 0] > 0.7).float()
+            return torch.stack([1 + up, -up], 1)
+
+    rng = Streams.of(0, torch.arange(4))
+    batch, threat = Batch(X, DATA.y, rng), Linf(0.25)
+    _, moves = BlackBox(samples=6)._probed(Step(WEIGHT, 0.0), batch, threat, margin)
+    draws = [threat.sample(X, rng.fold("probe").fold(k))[:, 0] > 0.7 for k in range(6)]
+    crossed = torch.stack(draws)
+    assert moves.equal(crossed.any(0))
+    assert bool(crossed.any()) and not bool(crossed[-1].equal(moves)), "the last draw is not all"

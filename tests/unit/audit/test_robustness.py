@@ -173,6 +173,10 @@ def test_a_blind_attack_is_a_finding_and_one_that_sees_is_none() -> None:
     (found,) = [f for f in made if f.kind == "vanishing_gradient"]
     assert found.ruling.bearing is Bearing.AGAINST and found.ruling.cap is Verdict.DO_NOT_TRUST
     assert found.references == ("simonyan2014",)
+    gone = under("x", columns(distance=[0.0] * 5), "the attack", ("one",), 0.05)
+    assert gone.standing == 0
+    made = list(findings("m", record(gone, blind=5), PLAN, PAPERS))
+    assert all(f.kind != "vanishing_gradient" for f in made), "nothing stands that may be too much"
 
 
 @pytest.mark.parametrize("certifiers", [(), ("one",)])

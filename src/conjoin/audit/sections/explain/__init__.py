@@ -130,7 +130,7 @@ class Explain:
         for model, record in records.items():
             for one in record.scores:
                 if (one.explanation, one.metric) == (first, str(metric)):
-                    yield stability(model, one, plan.rules, papers)
+                    yield from stability(model, one, plan.rules, papers)
             yield from sanity(model, record.scores, plan.rules, papers, titles)
             yield from disagreement(model, record.agreements, plan.rules, papers, titles)
 

@@ -35,8 +35,13 @@ AGAINST_A_METHOD = (
 )
 
 
-def stability(model: str, one: Scored, rules: Rules, papers: Papers) -> Finding:
-    """Say whether the explanation survives a change too small to matter."""
+FLAT = 0.0  # exactly: the mean rank correlation of maps that are all constant, which have no ranks
+
+
+def stability(model: str, one: Scored, rules: Rules, papers: Papers) -> Iterator[Finding]:
+    """Say whether the explanation survives a change too small to matter; nothing of constant maps."""
+    if one.mean.value == FLAT:
+        return
     ruling = stable(one.mean.value, rules)
     text = {
         Bearing.FOR: "The explanations of `{model}` survive small random changes of the input: rank "
@@ -45,7 +50,7 @@ def stability(model: str, one: Scored, rules: Rules, papers: Papers) -> Finding:
         "input: rank correlation {correlation} on average. If the method is faithful, that is "
         "evidence about the model.",
     }
-    return Finding(
+    yield Finding(
         kind="explanation_stability",
         model=model,
         ruling=ruling,
@@ -87,7 +92,8 @@ def disagreement(
     titles: Mapping[str, str],
 ) -> Iterator[Finding]:
     """Say which two methods disagree most, if any two do."""
-    apart = [one for one in told if disagree(one.correlation.value, rules) is not None]
+    compared = [one for one in told if one.correlation.value != FLAT]
+    apart = [one for one in compared if disagree(one.correlation.value, rules) is not None]
     if not apart:
         return
     worst = min(apart, key=lambda one: one.correlation.value)

@@ -32,7 +32,7 @@ def findings(model: str, record: Record, plan: Plan, papers: Papers) -> Iterator
     best = next((u.threat for u in record.threats if u.proved == most), None)
     for under in record.threats:
         yield _proved(model, record, under, plan, papers, deciding=under.threat == best)
-    if record.blind:
+    if record.blind and any(under.standing for under in record.threats):
         yield _blind(model, record, plan, papers)
 
 
