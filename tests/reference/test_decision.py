@@ -126,3 +126,17 @@ def test_an_example_is_searched_as_if_it_were_alone(order: type[Ball]) -> None:
     assert not whole.equal(x)
     for part in parts:
         assert torch.equal(part, whole)
+
+
+def test_who_has_a_start_looks_for_no_other_in_any_company() -> None:
+    net = nn.Linear(6, 2).double()
+    net.weight.data = torch.tensor([[1.0], [-1.0]], dtype=torch.float64).expand(2, 6).clone()
+    net.bias.data.zero_()
+    x = torch.full((64, 6), 0.02, dtype=torch.float64)
+    x[32:] *= 150  # so far that they fall many draws later
+    data, threat = answered(TorchModel(net), x), L2(math.inf, FREE)
+    whole, halves = (
+        attack(TorchModel(net), data, HopSkipJump(1, 10), threat, seed=0, run=Run(size)).inputs
+        for size in (64, 32)
+    )
+    assert torch.equal(whole, halves)
