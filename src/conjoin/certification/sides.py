@@ -2,7 +2,7 @@
 
 A function that is relaxed costs a linear bound ``|Λ|`` times the distance of its two lines, Λ being
 the coefficient with which it enters. That its argument has an interval at all is owed to the sides of
-the box by the shares of its affine form, and so is the cost:
+the box by the shares of its affine form, and so is the cost::
 
     cost_i  =  Σ_j  |Λ_j| gap_j  |g_ij| / Σ_k |g_kj|
 
