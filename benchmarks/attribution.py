@@ -222,7 +222,7 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
 
 
 def _with_places(model: TorchModel, data: Dataset, cuts: list[str]) -> set[str]:
-    from conjoin.core.run import batch_of
+    from conjoin.core.drive import batch_of
 
     batch = batch_of(data, slice(0, 1), model.device, 0)
     with torch.no_grad():

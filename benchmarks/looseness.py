@@ -25,7 +25,7 @@ from rich.table import Table
 from conjoin import L2, Linf, attack, certify
 from conjoin.attacks import PGD
 from conjoin.certification import Crown, Interval, Lipschitz, LocalLipschitz
-from conjoin.core.run import prepared
+from conjoin.core.drive import prepared
 from conjoin.errors import CapabilityError
 from conjoin.names import FASHION_MODELS
 

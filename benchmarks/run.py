@@ -37,9 +37,9 @@ from conjoin.attribution import (
 )
 from conjoin.certification import Lipschitz
 from conjoin.core.distribution import Midpoint, Panels, Quadrature, Trapezoid
+from conjoin.core.drive import prepared
 from conjoin.core.protocols import Certifier
 from conjoin.core.quantity import given, log_likelihood
-from conjoin.core.run import prepared
 from conjoin.data import fashion_mnist, marked
 from conjoin.models.torch import TorchModel
 from conjoin.models.zoo import shipped

@@ -24,8 +24,8 @@ from conjoin.attribution import integrated_gradients
 from conjoin.certification import BestOf, Interval, Lipschitz
 from conjoin.core.dataset import grouped
 from conjoin.core.distribution import Reference
+from conjoin.core.files import replace_file, save_tensors
 from conjoin.core.quantity import Always, Contrast
-from conjoin.core.result import replace_file, save_tensors
 from conjoin.data import Deviations, german_credit
 from conjoin.data.german import SAMPLE, held_out
 from conjoin.models.card import Layer, build, load

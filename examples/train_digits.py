@@ -13,7 +13,7 @@ import torch
 from other_data import Digits, spoken_digits
 
 from conjoin import predict
-from conjoin.core.result import save_tensors
+from conjoin.core.files import save_tensors
 from conjoin.nn.initialise import initialise
 from conjoin.training import Recipe, Standard, fit
 

@@ -21,9 +21,9 @@ from pydantic import TypeAdapter
 from conjoin import L2, Dataset, Linf, Run, attack, certify, predict, wrap
 from conjoin.attacks import PGD
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.drive import versions
+from conjoin.core.files import load_tensors, replace_file, save_tensors
 from conjoin.core.quantity import margin
-from conjoin.core.result import load_tensors, replace_file, save_tensors
-from conjoin.core.run import versions
 from conjoin.data import idx_folder, marked
 from conjoin.data.fashion import CLASSES
 from conjoin.models.card import Layer, build, load, read_card

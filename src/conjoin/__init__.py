@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from conjoin.audit.evaluation import worst_case
     from conjoin.core.ball import L1, L2, Linf
     from conjoin.core.dataset import Dataset, Feature, Kind
+    from conjoin.core.drive import Run
     from conjoin.core.quantity import (
         About,
         Contrast,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         margin,
         predicted,
     )
-    from conjoin.core.run import Run
     from conjoin.core.scaled import Scaled
     from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
     from conjoin.drivers import attack, attribute, attribute_each, certify, predict, score

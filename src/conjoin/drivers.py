@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from conjoin.core import run as core
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.naming import describe, name_of
 from conjoin.core.protocols import Attack, Attributor, Certifier, Metric, Model
 from conjoin.core.quantity import Quantity, Question, Target, given, margin, predicted
 from conjoin.core.result import AttackResult, Attribution, Certificate, Score
-from conjoin.core.run import Run
 from conjoin.core.threat import Threat
 from conjoin.data.stored import Stored
 from conjoin.errors import DataError, PlanError
@@ -43,7 +43,7 @@ def attack(
     seed: int,
     quantity: Quantity = margin,
     target: Target = given,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> AttackResult:
     """Search S(x) for inputs with a small quantity; what has reached the goal already is left.
 
@@ -87,7 +87,7 @@ def certify(
     seed: int = 0,
     quantity: Quantity = margin,
     target: Target = given,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Certificate:
     """Bound the quantity from below over S(x); ``certified`` is where the bound is above the goal.
 
@@ -128,7 +128,7 @@ def attribute(
     *,
     seed: int,
     target: Target = predicted,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Attribution:
     """Explain the model's output for what ``target`` picks at each example.
 
@@ -158,7 +158,7 @@ def attribute_each(
     *,
     seed: int,
     target: Target = predicted,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> dict[str, Attribution]:
     """Explain several quantities by one method, from the same forward passes.
 
@@ -197,7 +197,7 @@ def score(
     seed: int,
     values: Tensor | None = None,
     target: Target = predicted,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Score:
     """Score explanations, one number per example.
 
@@ -232,7 +232,7 @@ def predict(
     model: Network,
     data: Labelled,
     *,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Tensor:
     """Return the model's outputs for the data, ``(batch, classes)``, on the data's device.
 

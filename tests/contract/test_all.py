@@ -19,10 +19,10 @@ import conjoin
 from conjoin import attacks, attribution, certification, metrics, testing
 from conjoin.audit.references import cite, references
 from conjoin.core.ball import Linf
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.naming import described
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.run import predict
 from conjoin.core.slice import Slice
 from conjoin.core.threat import Threat

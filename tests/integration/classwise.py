@@ -8,7 +8,7 @@ from conjoin.audit.finding import Bearing, Finding, Ruling, Verdict, plain, writ
 from conjoin.audit.schema import Number, Part
 from conjoin.audit.section import NoSettings
 from conjoin.audit.statistics import share
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 
 
 class Settings(NoSettings):

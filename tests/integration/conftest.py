@@ -23,8 +23,8 @@ from conjoin.audit.plan import Plan, make_plan
 from conjoin.audit.sections import installed
 from conjoin.audit.sources import load_data, load_subject
 from conjoin.audit.store import Local
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Observer
-from conjoin.core.run import Run
 from conjoin.data import fashion_mnist, marked
 
 # Few steps, few nodes: what is tested here is the path, not the strength of the methods.

@@ -23,11 +23,12 @@ from conjoin.audit.sections.explain import Explain
 from conjoin.audit.sections.region import Region
 from conjoin.audit.sections.robustness import Robustness
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Quantity, margin
 from conjoin.core.random import Streams
-from conjoin.core.result import Bounds, Claim
-from conjoin.core.run import Run, predict
+from conjoin.core.run import predict
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError, SoundnessError
 from conjoin.models.torch import TorchModel

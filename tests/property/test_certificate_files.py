@@ -22,7 +22,8 @@ from conjoin.attacks import PGD
 from conjoin.certification import Lipschitz, checker
 from conjoin.certification.certificate import write_certificate
 from conjoin.certification.listed import listed
-from conjoin.core.operator import Affine, Convolution, Dense, Given, Step
+from conjoin.core.linear import Convolution, Dense
+from conjoin.core.operator import Affine, Given, Step
 from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.nn import MinMax, Normalise

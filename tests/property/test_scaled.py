@@ -20,8 +20,8 @@ from conjoin.attacks import PGD, fgsm
 from conjoin.certification import BestOf, Interval, Lipschitz, certified_radius
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.evidence import Claim
 from conjoin.core.random import Streams
-from conjoin.core.result import Claim
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Enclosed, Graded, Projectable, Threat
 from conjoin.errors import DataError, ThreatError

@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from conjoin import L2, Dataset, Linf, attack, attribute, certify, logit, predict, wrap
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.drive import prepared
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.protocols import Batch, Model
-from conjoin.core.result import Bounds, Claim
-from conjoin.core.run import prepared
 from conjoin.core.slice import Slice
 from conjoin.errors import CapabilityError, ConjoinError, ModelError, PostconditionError
 from conjoin.testing import example_data, example_model

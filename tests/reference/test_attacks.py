@@ -14,10 +14,11 @@ from torch import Tensor
 from conjoin.attacks import PGD, Closest, WorstOf, fgsm
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Asked, log_likelihood, logit, margin
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import attack, predict
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
 

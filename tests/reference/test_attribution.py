@@ -22,9 +22,10 @@ from conjoin.core.distribution import (
     Trapezoid,
     per_pass,
 )
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Contrast, logit, margin, predicted
-from conjoin.core.run import Run, attribute, predict
+from conjoin.core.run import attribute, predict
 from conjoin.core.slice import INPUT, Cut, Side, Slice
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel

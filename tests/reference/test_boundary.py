@@ -19,9 +19,10 @@ from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.boundary import Boundary, crossing
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Panels, Trapezoid
+from conjoin.core.drive import batch_of
 from conjoin.core.gradient import value_and_gradient
 from conjoin.core.quantity import Contrast, logit, margin, predicted
-from conjoin.core.run import attack, attribute, batch_of, predict
+from conjoin.core.run import attack, attribute, predict
 from conjoin.core.slice import Cut, Slice
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel

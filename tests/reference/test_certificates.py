@@ -33,21 +33,12 @@ from conjoin.certification.norms import root
 from conjoin.certification.rounding import Rounding, gamma, rounded_down, total, up
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
-from conjoin.core.operator import (
-    Add,
-    Affine,
-    Averages,
-    Dense,
-    Diagonal,
-    Elementwise,
-    RootMeanSquare,
-    SortPairs,
-    Step,
-)
+from conjoin.core.evidence import Bounds, Claim
+from conjoin.core.linear import Averages, Dense, Diagonal
+from conjoin.core.operator import Add, Affine, Elementwise, RootMeanSquare, SortPairs, Step
 from conjoin.core.protocols import Batch, Model, forwards
 from conjoin.core.quantity import Avoid, Contrast, Quantity, logit, margin
 from conjoin.core.random import Streams
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.run import attack, certify, predict
 from conjoin.core.threat import Enclosure, Threat
 from conjoin.errors import CapabilityError, ConjoinError, ModelError

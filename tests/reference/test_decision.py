@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from conjoin.attacks import HopSkipJump
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import attack, predict
 from conjoin.errors import PlanError
 from conjoin.models.torch import TorchModel
 from conjoin.nn.initialise import initialise

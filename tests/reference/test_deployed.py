@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from conjoin import L1, L2, Dataset, Linf, certify, wrap
 from conjoin.certification import Interval, Lipschitz, certified_radius
+from conjoin.core.evidence import Claim
 from conjoin.core.random import Streams
-from conjoin.core.result import Certificate, Claim
+from conjoin.core.result import Certificate
 
 METHODS = [Interval(), Lipschitz()]
 KINDS: dict[float, Any] = {math.inf: Linf, 2.0: L2, 1.0: L1}

@@ -31,6 +31,7 @@ from conjoin.attacks.descent import descended
 from conjoin.attacks.targets import misled
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attack, Batch
 from conjoin.core.quantity import (
     Avoid,
@@ -41,7 +42,7 @@ from conjoin.core.quantity import (
     margin,
 )
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import attack, predict
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
 

@@ -23,9 +23,9 @@ from conjoin.certification.caps import Cap, Problem
 from conjoin.certification.program import Polyhedron
 from conjoin.certification.relaxed import Kinked
 from conjoin.core.ball import L1, L2, Ball
+from conjoin.core.drive import Run
 from conjoin.core.quantity import Contrast, logit
 from conjoin.core.random import Streams
-from conjoin.core.run import Run
 from conjoin.errors import CapabilityError, PlanError
 
 DOUBLE = torch.float64
@@ -339,7 +339,7 @@ def test_caps_bound_linear_functions_and_closely(order: float) -> None:
 
 
 def _batch(x: Tensor) -> object:
-    from conjoin.core.run import batch_of
+    from conjoin.core.drive import batch_of
 
     return batch_of(at(x), slice(0, len(x)), x.device, 0)
 

@@ -30,11 +30,12 @@ from conjoin.attribution.similarity import (
 from conjoin.certification.drift import least_cosine
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import EvidenceClass
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Contrast, RunnerUp
 from conjoin.core.random import Streams
-from conjoin.core.result import EvidenceClass
-from conjoin.core.run import Run, attribute, predict, score
+from conjoin.core.run import attribute, predict, score
 from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.metrics import AttackedStability, attack_explanation
 from conjoin.models.smoothed import smoothed

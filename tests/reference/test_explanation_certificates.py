@@ -27,11 +27,12 @@ from conjoin.certification.drift import (
 )
 from conjoin.core.ball import L2
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import batch_of
+from conjoin.core.evidence import EvidenceClass
 from conjoin.core.gradient import value_and_gradient
 from conjoin.core.quantity import Contrast, Quantity, RunnerUp, log_likelihood, logit, margin
 from conjoin.core.quantity import given as as_given
-from conjoin.core.result import EvidenceClass
-from conjoin.core.run import attribute, batch_of, predict
+from conjoin.core.run import attribute, predict
 from conjoin.errors import CapabilityError, DataError, PlanError, SoundnessError
 from conjoin.metrics import attack_explanation, certified_explanation
 from conjoin.metrics.certified import Smoothing

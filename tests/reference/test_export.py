@@ -15,8 +15,8 @@ from conjoin import L2, Dataset, attack, certify, predicted, wrap
 from conjoin.attacks import PGD
 from conjoin.certification import Lipschitz
 from conjoin.certification.export import RadiusHead, certified, export
+from conjoin.core.evidence import Claim
 from conjoin.core.random import Streams
-from conjoin.core.result import Claim
 from conjoin.errors import CapabilityError, PlanError, PostconditionError
 from conjoin.models import exported
 from conjoin.models.onnx import load

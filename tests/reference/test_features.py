@@ -18,7 +18,7 @@ from conjoin.attribution import boundary_deeplift, boundary_integrated_gradients
 from conjoin.attribution.visualise import Smooth, spectrum, visualise
 from conjoin.cli.features import Featuring
 from conjoin.core.ball import L2
-from conjoin.core.run import batch_of
+from conjoin.core.drive import batch_of
 from conjoin.errors import DataError, PlanError
 from conjoin.metrics import usefulness
 from conjoin.models.inner import activations, feature_distance

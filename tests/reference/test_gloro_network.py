@@ -13,7 +13,7 @@ from torch import nn
 from conjoin.attacks import PGD
 from conjoin.certification import Lipschitz
 from conjoin.core.ball import L2
-from conjoin.core.result import Claim
+from conjoin.core.evidence import Claim
 from conjoin.core.run import attack, certify
 from conjoin.errors import CapabilityError, ModelError, PlanError
 from conjoin.models.torch import TorchModel

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from conjoin.certification import Interval, head
 from conjoin.certification.head import Asked, coupled, features, fold, tail
 from conjoin.core.ball import L2, Linf
+from conjoin.core.evidence import Claim
 from conjoin.core.quantity import Contrast, PiecewiseLinear, margin
-from conjoin.core.result import Claim
 from conjoin.models.torch import TorchModel
 
 CLASSES, EPS = 5, 2.0**-6

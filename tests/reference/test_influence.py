@@ -45,10 +45,11 @@ from conjoin.core.distribution import (
     Straight,
     Trapezoid,
 )
+from conjoin.core.drive import Run
 from conjoin.core.path import DOUBLINGS
 from conjoin.core.quadrature import density
 from conjoin.core.quantity import given, logit
-from conjoin.core.run import Run, attribute, predict
+from conjoin.core.run import attribute, predict
 from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
 from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.models.torch import TorchModel

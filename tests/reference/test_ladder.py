@@ -23,10 +23,11 @@ from conjoin.certification import (
 )
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Bounds, Claim, Verdict
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
-from conjoin.core.result import Bounds, Claim, Verdict
-from conjoin.core.run import Run, attack, certify, predict
+from conjoin.core.run import attack, certify, predict
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError, SoundnessError
 from conjoin.models.torch import TorchModel

@@ -35,11 +35,12 @@ from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.tree import Tree
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
-from conjoin.core.operator import Convolution, Linear
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Claim
+from conjoin.core.linear import Convolution, Linear
 from conjoin.core.quantity import Quantity, logit, margin
 from conjoin.core.random import Streams
-from conjoin.core.result import Claim
-from conjoin.core.run import Run, attack, certify, predict
+from conjoin.core.run import attack, certify, predict
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
 from conjoin.nn import MinMax

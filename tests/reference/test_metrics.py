@@ -15,7 +15,8 @@ from conjoin.attribution import integrated_gradients, saliency
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Constant, Midpoint, Panels
-from conjoin.core.run import Run, attribute, predict, score
+from conjoin.core.drive import Run
+from conjoin.core.run import attribute, predict, score
 from conjoin.errors import CapabilityError
 from conjoin.metrics import (
     CompletenessGap,

@@ -17,6 +17,7 @@ from conjoin.attacks.carlini_wagner import Change, Descent
 from conjoin.attacks.nearest import Nearest
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attack, Batch
 from conjoin.core.quantity import (
     Asked,
@@ -29,7 +30,7 @@ from conjoin.core.quantity import (
 )
 from conjoin.core.random import Streams
 from conjoin.core.result import AttackResult
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import attack, predict
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError

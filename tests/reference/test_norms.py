@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from conjoin.certification import constants, eigenvalues, norms, torus
 from conjoin.certification.norms import matrix_norm, operator_norm, row_norms
-from conjoin.core.operator import Averages, Convolution, Dense, Diagonal, Linear
+from conjoin.core.linear import Averages, Convolution, Dense, Diagonal, Linear
 from conjoin.errors import CapabilityError, ModelError
 
 SVD = 1e-12  # relative error of svdvals in double precision at these sizes, with room

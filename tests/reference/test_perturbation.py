@@ -24,11 +24,12 @@ from conjoin.attribution.perturbed import cells, grouped
 from conjoin.attribution.shapley import coalitions
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Constant
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attributor, Batch
 from conjoin.core.quantity import Contrast, log_likelihood
 from conjoin.core.quantity import given as labels
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attribute, predict
+from conjoin.core.run import attribute, predict
 from conjoin.errors import CapabilityError, PlanError, PostconditionError
 from conjoin.models.torch import TorchModel
 from conjoin.testing import example_reader, example_tokens

@@ -16,10 +16,11 @@ from conjoin.attacks import PGD, OnGrid
 from conjoin.attacks.quantised import _kept, _nearest, _next, _towards
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity, margin
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import attack, predict
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
 from conjoin.models.torch import TorchModel

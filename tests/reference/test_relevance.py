@@ -26,9 +26,11 @@ from conjoin.attribution.composites import (
 from conjoin.attribution.folding import folded
 from conjoin.attribution.relevance import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from conjoin.core.dataset import Dataset
-from conjoin.core.operator import Affine, Convolution, Dense, Diagonal, Given, Step, evaluate
+from conjoin.core.drive import batch_of
+from conjoin.core.linear import Convolution, Dense, Diagonal
+from conjoin.core.operator import Affine, Given, Step, evaluate
 from conjoin.core.quantity import Contrast, given, log_likelihood, logit, margin
-from conjoin.core.run import attribute, batch_of, predict
+from conjoin.core.run import attribute, predict
 from conjoin.core.slice import Slice
 from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.models.torch import TorchModel

@@ -25,12 +25,13 @@ from conjoin.audit.methods import Method
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Constant
+from conjoin.core.drive import Run
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Batch, Metric, Model
 from conjoin.core.quantity import Contrast, RunnerUp
 from conjoin.core.quantity import given as labels
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attribute, predict, score
+from conjoin.core.run import attribute, predict, score
 from conjoin.core.slice import Cut, Slice
 from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.metrics import (

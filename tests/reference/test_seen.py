@@ -11,8 +11,9 @@ from torch import nn
 
 from conjoin.attribution import conductance, integrated_gradients, saliency
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.quantity import Always, Contrast
-from conjoin.core.run import Run, attribute
+from conjoin.core.run import attribute
 from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.core.units import Over, Units
 from conjoin.errors import PlanError

@@ -20,10 +20,11 @@ from conjoin.attacks import PGD, Grid, RandomSearch, universal
 from conjoin.attacks.universal import Added, Descent, Universal, _parts
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import logit, margin, predicted
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import attack, predict
 from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, DataError, PlanError

@@ -28,10 +28,11 @@ from conjoin.attribution import (
 from conjoin.core.arguments import check_sharing
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Midpoint, Panels, Trapezoid
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attributor, Batch, Estimate, Probe, Probes, Sliceable
 from conjoin.core.quantity import Question, RunnerUp, given
 from conjoin.core.result import Attribution
-from conjoin.core.run import Run, attribute
+from conjoin.core.run import attribute
 from conjoin.core.slice import INPUT, Cut
 from conjoin.errors import CapabilityError, DataError, PlanError, PostconditionError
 

@@ -17,10 +17,11 @@ from conjoin.attacks import Greedy, HotFlip
 from conjoin.attacks.trial import Edits, tried
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attack, Batch
 from conjoin.core.quantity import Asked, Avoid, logit, margin
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack, predict
+from conjoin.core.run import attack, predict
 from conjoin.core.slice import Cut
 from conjoin.core.substitution import Substitution, listed
 from conjoin.errors import CapabilityError, PlanError

@@ -12,7 +12,7 @@ from conjoin.attacks import PGD
 from conjoin.certification import Lipschitz
 from conjoin.certification.norms import matrix_norm, operator_norm
 from conjoin.core.ball import L2, Linf
-from conjoin.core.operator import Convolution
+from conjoin.core.linear import Convolution
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import log_likelihood
 from conjoin.core.random import Streams

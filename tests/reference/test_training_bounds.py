@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from conjoin.certification import Lipschitz
 from conjoin.certification.norms import matrix_norm
-from conjoin.core.operator import Convolution
+from conjoin.core.linear import Convolution
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
 from conjoin.nn import Centring, GroupSort, MinMax, Normalise, OrthogonalDense, ResidualConvolution

@@ -11,10 +11,11 @@ from conftest import examples, residual, sequential
 from torch import Tensor
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import EvidenceClass
 from conjoin.core.protocols import Event
 from conjoin.core.random import Streams
-from conjoin.core.result import EvidenceClass
-from conjoin.core.run import Run, predict
+from conjoin.core.run import predict
 from conjoin.data.corruptions import CORRUPTIONS, contrast, corrupted, fog, gaussian_noise
 from conjoin.errors import DataError, PlanError
 from conjoin.metrics import mean_corruption_error

@@ -22,12 +22,13 @@ from conjoin.attacks.deepfool import DeepFool
 from conjoin.attacks.fmn import FMN
 from conjoin.core.ball import Ball
 from conjoin.core.boundary import crossing
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence
 from conjoin.core.naming import describe
 from conjoin.core.projection import column
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Avoid, Quantity, Target, margin, predicted
-from conjoin.core.result import Evidence, Result
-from conjoin.core.run import Run
+from conjoin.core.result import Result
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network, attack, data_from, model_from, predict
 from conjoin.errors import CapabilityError, PlanError
@@ -125,7 +126,7 @@ def nearest_boundary(
     against: int | None = None,
     quantity: Quantity = margin,
     target: Target = predicted,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> NearestBoundary:
     """Find the nearest point at which the model answers otherwise.
 
@@ -179,7 +180,7 @@ def nearest_boundaries(
     *,
     seed: int,
     method: OntoBoundary = OntoBoundary(),
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> tuple[NearestBoundary, ...]:
     """Find the nearest boundaries of several classes, the nearest first: one search for each class.
 

@@ -20,11 +20,12 @@ import torch
 
 from conjoin.attacks.descent import PGD
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attack
 from conjoin.core.quantity import Avoid, logit
 from conjoin.core.random import Streams
 from conjoin.core.result import AttackResult
-from conjoin.core.run import Run, attack
+from conjoin.core.run import attack
 from conjoin.core.slice import Cut
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network, data_from, model_from, predict
@@ -56,7 +57,7 @@ def d_det(
     *,
     seed: int,
     method: Attack = PGD(steps=100),  # noqa: B008 - frozen
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> FeatureSet:
     """Make every input answered as the next class, and label it so."""
     clean = data_from(data)
@@ -71,7 +72,7 @@ def d_rand(
     *,
     seed: int,
     method: Attack = PGD(steps=100),  # noqa: B008 - frozen
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> FeatureSet:
     """Make every input answered as a class that is drawn, and label it so."""
     clean = data_from(data)
@@ -102,7 +103,7 @@ def feature_set(
     *,
     seed: int,
     method: Attack = PGD(steps=200),  # noqa: B008 - frozen
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> FeatureSet:
     """Make inputs with the features that a network has of others: robust ones of a robust network.
 

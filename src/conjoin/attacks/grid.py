@@ -18,10 +18,10 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from conjoin.core.drive import Run
 from conjoin.core.postcondition import part_of, value_of
 from conjoin.core.protocols import Batch, Model, tiled
 from conjoin.core.quantity import Quantity
-from conjoin.core.run import Run
 from conjoin.core.threat import Enclosed, Projectable, Threat
 from conjoin.errors import CapabilityError, PlanError
 

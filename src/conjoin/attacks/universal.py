@@ -25,6 +25,8 @@ from torch import Tensor
 
 from conjoin.core.ball import Ball
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, batch_of, untouched
+from conjoin.core.evidence import Evidence
 from conjoin.core.gradient import value_and_gradient
 from conjoin.core.meter import Count, Meter, metered
 from conjoin.core.naming import describe, name_of
@@ -39,8 +41,8 @@ from conjoin.core.quantity import (
     predicted,
 )
 from conjoin.core.random import Streams
-from conjoin.core.result import Evidence, Result
-from conjoin.core.run import Run, attack, batch_of, predict, untouched
+from conjoin.core.result import Result
+from conjoin.core.run import attack, predict
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.typing import Flags, PerExample
@@ -143,7 +145,7 @@ def universal(
     descent: Descent = Descent(),
     quantity: Quantity = margin,
     target: Target = predicted,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Universal:
     """Search one change δ, ‖δ‖ <= eps, that makes the quantity small over all of the data.
 

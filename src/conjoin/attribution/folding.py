@@ -18,7 +18,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from conjoin.core.operator import Affine, Convolution, Dense, Diagonal, Linear, Shape, Step
+from conjoin.core.linear import Convolution, Dense, Diagonal, Linear, Shape
+from conjoin.core.operator import Affine, Step
 
 
 def folded(steps: Sequence[Step]) -> tuple[Step, ...]:

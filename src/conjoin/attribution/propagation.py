@@ -19,12 +19,11 @@ from torch import Tensor
 from conjoin.attribution.composites import Composite
 from conjoin.attribution.relevance import Epsilon, Rule
 from conjoin.attribution.shares import Through, per
+from conjoin.core.linear import Convolution, Dense
 from conjoin.core.operator import (
     Add,
     Affine,
     Concat,
-    Convolution,
-    Dense,
     Elementwise,
     Fixed,
     Given,

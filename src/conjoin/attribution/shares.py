@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from conjoin.core.operator import Affine, Convolution, Dense, Diagonal, Linear
+from conjoin.core.linear import Convolution, Dense, Diagonal, Linear
+from conjoin.core.operator import Affine
 from conjoin.errors import CapabilityError
 
 Act = Callable[[Tensor], Tensor]

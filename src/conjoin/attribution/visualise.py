@@ -22,10 +22,11 @@ from torch import Tensor
 
 from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attack, Batch, Held, Model
 from conjoin.core.quantity import Asked, Logit
 from conjoin.core.result import AttackResult
-from conjoin.core.run import Run, attack
+from conjoin.core.run import attack
 from conjoin.core.threat import Threat
 from conjoin.drivers import Network, model_from
 from conjoin.errors import DataError
@@ -114,7 +115,7 @@ def visualise(
     roughness: float = 0.0,
     jitter: tuple[Shift, ...] = JITTER,
     fourier: bool = False,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> AttackResult:
     """Draw what raises outputs: one image per label.
 

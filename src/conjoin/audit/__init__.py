@@ -22,8 +22,8 @@ from conjoin.audit.sections import installed, unrepeated
 from conjoin.audit.store import store_at
 from conjoin.audit.subject import Subject, unique
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Model, Observer
-from conjoin.core.run import Run
 from conjoin.errors import PlanError
 from conjoin.models.wrap import wrap
 from conjoin.names import FROM_PYTHON

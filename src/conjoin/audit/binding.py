@@ -20,7 +20,7 @@ from conjoin.audit.schema import Run
 from conjoin.audit.store import ASIDE, Local, Store, write_text
 from conjoin.audit.subject import Subject
 from conjoin.core.dataset import Dataset
-from conjoin.core.run import versions
+from conjoin.core.drive import versions
 from conjoin.errors import DataError, PlanError
 
 CONTEXT = "work/context.json"

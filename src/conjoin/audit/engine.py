@@ -23,8 +23,8 @@ from conjoin.audit.section import Chapter, Over, Records, Tensors
 from conjoin.audit.store import Store, write_text
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Begun, Failed, Outcome, Placed, Shard, finished, sharded, split
-from conjoin.core import run as core
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Event, Observer
 from conjoin.errors import CapabilityError, DataError, ModelError, PlanError, SoundnessError
 
@@ -50,7 +50,7 @@ class Audit:
     subjects: Sequence[Subject]
     data: Dataset
     store: Store
-    run: core.Run = field(default_factory=core.Run)
+    run: Run = field(default_factory=Run)
     observe: Observer | None = None
     chosen: dict[int, str] = field(default_factory=dict)
     lacks: dict[tuple[str, str], str] = field(default_factory=dict)

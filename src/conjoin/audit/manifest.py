@@ -23,7 +23,7 @@ from conjoin.audit.schema import (
 from conjoin.audit.section import Chapter, Records
 from conjoin.audit.subject import Subject
 from conjoin.core.dataset import Dataset
-from conjoin.core.run import versions
+from conjoin.core.drive import versions
 
 DOUBTED = Verdict.DO_NOT_TRUST.words, Verdict.GUESSING.words
 ATTACKED = "attacked_accuracy"  # the kind of finding that says what attacks left, a number a threat

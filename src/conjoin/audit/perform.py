@@ -22,8 +22,8 @@ from conjoin.audit.section import Chapter, Records, Tensors
 from conjoin.audit.sources import load_data
 from conjoin.audit.store import Local, Store, write_text
 from conjoin.audit.subject import Subject, check_answers, check_data, check_fit
-from conjoin.core import run as core
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Observer
 from conjoin.core.random import Streams
 from conjoin.data.stored import LARGE, Stored
@@ -58,7 +58,7 @@ def perform(
     store: Store,
     executor: Executor,
     *,
-    run: core.Run | None = None,
+    run: Run | None = None,
     observe: Observer | None = None,
 ) -> AuditResult:
     """Carry out a plan in a place that is held.
@@ -78,7 +78,7 @@ def perform(
     finished = bind(store, plan, context_of(plan, subjects, drawn))
     if finished is not None:
         return AuditResult(finished, store)
-    work = Audit(plan, chapters, subjects, drawn, store, run or core.Run(), observe)
+    work = Audit(plan, chapters, subjects, drawn, store, run or Run(), observe)
     work.carry_out(executor)
     return _written(work, len(data), start)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conjoin.core.result import Evidence, EvidenceClass
+from conjoin.core.evidence import Evidence, EvidenceClass
 
 SCHEMA_VERSION = "2.3"
 

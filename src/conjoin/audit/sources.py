@@ -25,8 +25,8 @@ from conjoin.audit.calls import bind, call, is_call, title
 from conjoin.audit.subject import Subject
 from conjoin.audit.threats import parse_number
 from conjoin.core.dataset import Dataset, grouped
+from conjoin.core.files import load_tensors
 from conjoin.core.protocols import Model
-from conjoin.core.result import load_tensors
 from conjoin.data import (
     Layout,
     fashion_mnist,

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from conjoin.audit.schema import Bound, Number, Unit, number
 from conjoin.core.binomial import clopper_pearson, least_share
+from conjoin.core.evidence import Evidence
 from conjoin.core.random import Streams
-from conjoin.core.result import Evidence
 
 SOURCE = "clopper1934"  # of the intervals
 STAKE = 0.75  # of what a bet may lose at the most

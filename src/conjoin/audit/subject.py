@@ -9,8 +9,9 @@ from math import isnan
 import torch
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Held, Model
-from conjoin.core.run import Run, predict
+from conjoin.core.run import predict
 from conjoin.errors import ConjoinError, DataError, ModelError, PlanError
 
 SOME = 16  # examples that a model is asked for in several ways

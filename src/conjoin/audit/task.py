@@ -28,8 +28,8 @@ from torch import Tensor
 
 from conjoin.audit.store import Store
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.naming import describe
-from conjoin.core.run import Run
 from conjoin.errors import CapabilityError, ConjoinError, PlanError, PostconditionError
 
 Made = Mapping[str, Tensor | str]

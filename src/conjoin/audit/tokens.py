@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import batch_of
 from conjoin.core.protocols import Model, Sliceable
-from conjoin.core.run import batch_of
 from conjoin.core.rung import meets
 from conjoin.core.slice import Cut
 from conjoin.core.substitution import Substitution

@@ -24,10 +24,12 @@ from torch import nn
 
 from conjoin.audit.recipe import RecipeFile, read_recipe
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, versions
+from conjoin.core.evidence import Claim
+from conjoin.core.files import load_tensors, replace_file, save_tensors
 from conjoin.core.naming import described
 from conjoin.core.protocols import Certifier, Event, Observer
-from conjoin.core.result import Claim, load_tensors, replace_file, save_tensors
-from conjoin.core.run import Run, attack, certify, predict, versions
+from conjoin.core.run import attack, certify, predict
 from conjoin.errors import ModelError, PlanError, SoundnessError
 from conjoin.models.torch import TorchModel
 from conjoin.training.fit import fit

@@ -24,10 +24,10 @@ from conjoin.certification.box import Boxes
 from conjoin.certification.head import Asked
 from conjoin.certification.lines import Lines, offsets, outer_slopes
 from conjoin.certification.relaxing import NUMBERS, apart
+from conjoin.core.evidence import Claim
 from conjoin.core.operator import Elementwise, SortPairs
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import PiecewiseLinear
-from conjoin.core.result import Claim
 from conjoin.errors import PlanError
 from conjoin.models.activations import relu
 

@@ -24,6 +24,7 @@ from conjoin.certification.box import Box
 from conjoin.certification.concretise import Region
 from conjoin.certification.lines import Lines
 from conjoin.certification.rounding import TINY, UNIT, gamma
+from conjoin.core.linear import flat
 from conjoin.core.operator import (
     Add,
     Affine,
@@ -35,7 +36,6 @@ from conjoin.core.operator import (
     Reshape,
     SortPairs,
     Step,
-    flat,
 )
 
 NOTHING: Mapping[int, Tensor] = {}

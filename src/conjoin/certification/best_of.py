@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 
 from conjoin.core.arguments import check_parts
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.meter import known
 from conjoin.core.postcondition import asked, check_bounds, check_radius, outputs_of
 from conjoin.core.protocols import Batch, Certifier, Model, Preparable
 from conjoin.core.quantity import Quantity
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.rung import meets
 from conjoin.core.threat import Threat
 

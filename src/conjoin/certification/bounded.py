@@ -29,10 +29,10 @@ from conjoin.certification.known import (
 )
 from conjoin.certification.relaxing import MOST, NUMBERS, Relaxing
 from conjoin.certification.rounding import Rounding, rounded_down
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.operator import Elementwise, Given, Step
 from conjoin.core.protocols import Batch, Certifier, Model
 from conjoin.core.quantity import PiecewiseLinear, Quantity
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.threat import Enclosure, Threat
 
 Bound = Callable[[Boxes, slice, Tensor], Tensor]

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from conjoin.certification.norms import row_norms
 from conjoin.certification.rounding import TINY, UNIT, Rounding, gamma
+from conjoin.core.linear import Diagonal, flat
 from conjoin.core.operator import (
     Add,
     Affine,
     Concat,
-    Diagonal,
     Elementwise,
     Fixed,
     Given,
@@ -35,7 +35,6 @@ from conjoin.core.operator import (
     Sort,
     SortPairs,
     Step,
-    flat,
 )
 from conjoin.core.threat import Enclosure
 from conjoin.errors import CapabilityError

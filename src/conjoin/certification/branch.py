@@ -37,9 +37,9 @@ from conjoin.certification.known import enclosed, linear_rows
 from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.tree import Tree
 from conjoin.certification.trial import Search, Trial
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import PiecewiseLinear, Quantity
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
 

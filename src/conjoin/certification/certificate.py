@@ -30,9 +30,9 @@ from conjoin.certification import checker
 from conjoin.certification.known import prepare, still
 from conjoin.certification.listed import Listing, listed
 from conjoin.core.dataset import Dataset
+from conjoin.core.files import replace_file
 from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
-from conjoin.core.result import replace_file
 from conjoin.errors import PlanError
 from conjoin.models.torch import TorchModel
 

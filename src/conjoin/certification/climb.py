@@ -15,23 +15,22 @@ import torch
 from torch import Tensor
 
 from conjoin.core.dataset import Dataset
-from conjoin.core.meter import Count
-from conjoin.core.naming import name_of
-from conjoin.core.protocols import Attack, Batch, Certifier, Event, Model
-from conjoin.core.quantity import Quantity, Target
-from conjoin.core.result import (
-    AttackResult,
+from conjoin.core.drive import Run, prepared, versions
+from conjoin.core.evidence import (
     Bounds,
-    Certificate,
     Claim,
     Evidence,
     EvidenceClass,
     Judgement,
     Provenance,
-    Result,
     Verdict,
 )
-from conjoin.core.run import Run, attack, certify, prepared, versions
+from conjoin.core.meter import Count
+from conjoin.core.naming import name_of
+from conjoin.core.protocols import Attack, Batch, Certifier, Event, Model
+from conjoin.core.quantity import Quantity, Target
+from conjoin.core.result import AttackResult, Certificate, Result
+from conjoin.core.run import attack, certify
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, SoundnessError
 from conjoin.typing import Flags, Inputs, PerExample

@@ -20,7 +20,8 @@ from conjoin.certification.head import device_of, features, fold, tail
 from conjoin.certification.length import Length, Lengths, Line
 from conjoin.certification.rounding import SMALLEST, UNIT, gamma, total, up
 from conjoin.certification.split import Splitting, split_rows
-from conjoin.core.operator import Affine, Dense, Elementwise, MaxWindows, Step
+from conjoin.core.linear import Dense
+from conjoin.core.operator import Affine, Elementwise, MaxWindows, Step
 from conjoin.core.protocols import carried
 from conjoin.errors import ModelError
 

@@ -24,9 +24,9 @@ from conjoin.certification.bounded import Bounded, Relaxation, void
 from conjoin.certification.box import Boxes
 from conjoin.certification.head import Asked
 from conjoin.certification.relaxing import NUMBERS
+from conjoin.core.evidence import Claim
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import PiecewiseLinear
-from conjoin.core.result import Claim
 
 
 @dataclass(frozen=True, slots=True)

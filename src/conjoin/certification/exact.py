@@ -27,13 +27,14 @@ from conjoin.certification.polyhedral import Budget, Found, Search
 from conjoin.certification.relaxed import Kinked
 from conjoin.core.ball import Ball
 from conjoin.core.boundary import crossing, walked
+from conjoin.core.drive import Run, batch_of, untouched, versions
+from conjoin.core.evidence import Bounds, Claim, Evidence, Provenance
 from conjoin.core.gradient import value_and_gradient
 from conjoin.core.operator import Step, evaluate
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Certifier, Model
 from conjoin.core.quantity import Quantity, Target, margin, predicted
-from conjoin.core.result import Bounds, Claim, Evidence, Provenance, Result
-from conjoin.core.run import Run, batch_of, untouched, versions
+from conjoin.core.result import Result
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network, data_from, model_from, predict
 from conjoin.errors import CapabilityError, PlanError
@@ -248,7 +249,7 @@ def exact_boundary(
     quantity: Quantity = margin,
     target: Target = predicted,
     near: Inputs | None = None,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> ExactBoundary:
     """Find the true nearest point at which the model answers otherwise, and prove it.
 

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from conjoin.certification.lipschitz import Lipschitz, PreparedLipschitz
 from conjoin.certification.rounding import Rounding
+from conjoin.core.evidence import Claim
+from conjoin.core.files import replace_file
 from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
-from conjoin.core.result import Claim, replace_file
 from conjoin.errors import CapabilityError, PlanError, PostconditionError
 from conjoin.models.onnx.write import Sheet, model, written
 from conjoin.models.torch import TorchModel

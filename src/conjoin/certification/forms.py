@@ -27,17 +27,8 @@ from conjoin.certification.concretise import Region
 from conjoin.certification.lines import offsets, slopes_at
 from conjoin.certification.relaxing import MOST, Relaxing, unstable
 from conjoin.certification.rounding import TINY, UNIT, gamma
-from conjoin.core.operator import (
-    Add,
-    Affine,
-    Concat,
-    Elementwise,
-    Fixed,
-    Given,
-    Reshape,
-    Step,
-    flat,
-)
+from conjoin.core.linear import flat
+from conjoin.core.operator import Add, Affine, Concat, Elementwise, Fixed, Given, Reshape, Step
 
 
 @dataclass(frozen=True, eq=False)

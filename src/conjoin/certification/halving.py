@@ -27,7 +27,7 @@ from conjoin.certification.head import Asked
 from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.rounding import Rounding
 from conjoin.certification.sides import chosen, costs
-from conjoin.core.operator import flat
+from conjoin.core.linear import flat
 from conjoin.core.threat import Enclosure
 
 FEW = 12  # sides of a box that is halved before the network is divided

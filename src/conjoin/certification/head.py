@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.rounding import gamma
-from conjoin.core.operator import Affine, Averages, Diagonal, Given, Reshape, Shape, Step, flat
+from conjoin.core.linear import Averages, Diagonal, Shape, flat
+from conjoin.core.operator import Affine, Given, Reshape, Step
 
 PART = 2**22  # numbers of a part of the rows: 32 MiB
 

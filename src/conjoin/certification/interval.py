@@ -28,10 +28,11 @@ from conjoin.certification.known import (
     still,
 )
 from conjoin.certification.rounding import TINY, UNIT, Rounding, gamma, rounded_down
-from conjoin.core.operator import Affine, Reshape, Step, flat
+from conjoin.core.evidence import Bounds, Claim
+from conjoin.core.linear import flat
+from conjoin.core.operator import Affine, Reshape, Step
 from conjoin.core.protocols import Batch, Certifier, Model, carried
 from conjoin.core.quantity import PiecewiseLinear, Quantity
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.threat import Threat
 
 

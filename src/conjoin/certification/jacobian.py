@@ -28,6 +28,8 @@ from conjoin.certification.known import at_point
 from conjoin.certification.lines import slope_range
 from conjoin.certification.relaxing import apart
 from conjoin.certification.rounding import TINY, UNIT, gamma
+from conjoin.core.evidence import Claim
+from conjoin.core.linear import Linear, flat
 from conjoin.core.operator import (
     Add,
     Affine,
@@ -35,15 +37,12 @@ from conjoin.core.operator import (
     Elementwise,
     Fixed,
     Given,
-    Linear,
     Reshape,
     SortPairs,
     Step,
-    flat,
 )
 from conjoin.core.protocols import Batch, carried
 from conjoin.core.quantity import PiecewiseLinear
-from conjoin.core.result import Claim
 from conjoin.errors import CapabilityError
 from conjoin.models.activations import relu
 

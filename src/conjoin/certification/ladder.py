@@ -23,9 +23,9 @@ from conjoin.certification.interval import Interval
 from conjoin.certification.jacobian import LocalLipschitz
 from conjoin.certification.lipschitz import Lipschitz
 from conjoin.core.arguments import check_parts
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import Quantity, Target, given, margin
-from conjoin.core.run import Run
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network, data_from, model_from
 from conjoin.errors import PlanError
@@ -51,7 +51,7 @@ def ladder(
     seed: int = 0,
     quantity: Quantity = margin,
     target: Target = given,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Climb:
     """Certify or refute each example by the first method that can.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from conjoin.certification.box import NoRoundingError
 from conjoin.certification.norms import operator_norm
 from conjoin.certification.rounding import UNIT, Rounding, total, up
+from conjoin.core.linear import Linear
 from conjoin.core.operator import (
     Add,
     Affine,
@@ -28,7 +29,6 @@ from conjoin.core.operator import (
     Elementwise,
     Fixed,
     Given,
-    Linear,
     MaxWindows,
     Reshape,
     RootMeanSquare,

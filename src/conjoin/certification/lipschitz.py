@@ -26,10 +26,10 @@ from conjoin.certification.known import Prepared, enclosed, linear_rows, prepare
 from conjoin.certification.length import Lengths, Line, norms_of
 from conjoin.certification.rounding import UNIT, Rounding, rounded_down
 from conjoin.core.ball import Ball
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.operator import evaluate
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import PiecewiseLinear, Quantity
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.threat import Enclosure, Threat
 from conjoin.errors import CapabilityError
 

@@ -18,14 +18,11 @@ from torch import Tensor
 
 from conjoin.certification import checker
 from conjoin.certification.norms import operator_norm
+from conjoin.core.linear import Averages, Convolution, Dense, Diagonal
 from conjoin.core.operator import (
     Add,
     Affine,
-    Averages,
     Concat,
-    Convolution,
-    Dense,
-    Diagonal,
     Elementwise,
     Given,
     MaxWindows,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from conjoin.certification.eigenvalues import UNIT, lanczos, largest_eigenvalue, one_thread
 from conjoin.certification.torus import best_layout, square_bound
-from conjoin.core.operator import Averages, Convolution, Dense, Diagonal, Linear, flat
+from conjoin.core.linear import Averages, Convolution, Dense, Diagonal, Linear, flat
 from conjoin.errors import CapabilityError, ModelError
 
 WRITTEN_OUT = 2**18  # entries of a convolution that is written out without looking further

@@ -22,10 +22,11 @@ from conjoin.certification.climb import ARROW, Climber
 from conjoin.certification.ladder import RUNGS
 from conjoin.core.arguments import check_parts
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence, EvidenceClass, Provenance
 from conjoin.core.protocols import Attack, Certifier, Model
 from conjoin.core.quantity import Quantity, Target, given, margin
-from conjoin.core.result import Evidence, EvidenceClass, Provenance, Result
-from conjoin.core.run import Run
+from conjoin.core.result import Result
 from conjoin.core.threat import Graded
 from conjoin.drivers import Labelled, Network, data_from, model_from
 from conjoin.errors import PlanError, SoundnessError
@@ -72,7 +73,7 @@ def radii(
     seed: int = 0,
     quantity: Quantity = margin,
     target: Target = given,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Radii:
     """Bracket each example's radius in [0, ``largest``].
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, prepared
 from conjoin.core.protocols import Certifier, Model
-from conjoin.core.run import Run, certify, prepared
+from conjoin.core.run import certify
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import PlanError
 from conjoin.typing import PerExample
@@ -26,7 +27,7 @@ def certified_radius(
     *,
     largest: float,
     steps: int = 12,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> PerExample:
     """Find each example's certified radius in [0, ``largest``].
 

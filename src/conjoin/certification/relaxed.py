@@ -25,18 +25,8 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.rounding import TINY, gamma
-from conjoin.core.operator import (
-    Add,
-    Affine,
-    Dense,
-    Elementwise,
-    Fixed,
-    Given,
-    Linear,
-    Reshape,
-    Step,
-    flat,
-)
+from conjoin.core.linear import Dense, Linear, flat
+from conjoin.core.operator import Add, Affine, Elementwise, Fixed, Given, Reshape, Step
 from conjoin.errors import CapabilityError
 
 

@@ -20,16 +20,8 @@ from conjoin.certification.box import Box, Boxes
 from conjoin.certification.concretise import Region
 from conjoin.certification.lines import lines
 from conjoin.certification.rounding import TINY, UNIT
-from conjoin.core.operator import (
-    Concat,
-    Elementwise,
-    Given,
-    MaxWindows,
-    Reshape,
-    SortPairs,
-    Step,
-    flat,
-)
+from conjoin.core.linear import flat
+from conjoin.core.operator import Concat, Elementwise, Given, MaxWindows, Reshape, SortPairs, Step
 from conjoin.models.activations import relu
 
 NUMBERS = 2**21  # of the rows that are carried at once, in the widest activation

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from conjoin.certification.backward import Descent, Relaxed
 from conjoin.certification.forms import Forms
-from conjoin.core.operator import flat
+from conjoin.core.linear import flat
 
 NARROW = 32  # times as often as the least: then a side waits
 

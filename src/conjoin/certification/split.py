@@ -26,6 +26,7 @@ from torch import Tensor
 
 from conjoin.certification.norms import matrix_norm
 from conjoin.certification.rounding import UNIT, gamma, total, up
+from conjoin.core.linear import flat
 from conjoin.core.operator import (
     Add,
     Affine,
@@ -38,7 +39,6 @@ from conjoin.core.operator import (
     RootMeanSquare,
     SortPairs,
     Step,
-    flat,
 )
 from conjoin.errors import CapabilityError
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.eigenvalues import UNIT, largest_eigenvalue
-from conjoin.core.operator import Convolution
+from conjoin.core.linear import Convolution
 
 WORK = 3e9  # multiplications that one factorisation of the whole map may need
 CLOSED_WORK = 7e8  # ... and all those of the blocks, if an axis is written out but not every one

@@ -18,7 +18,8 @@ from torch import Tensor
 from conjoin.certification.alpha import Ascent, Tilt
 from conjoin.certification.backward import Descent, Relaxed
 from conjoin.certification.relaxing import NUMBERS, Relaxing, kink_of
-from conjoin.core.operator import Elementwise, flat
+from conjoin.core.linear import flat
+from conjoin.core.operator import Elementwise
 
 PARTS = 128  # that are divided at once
 TRIED = 8  # points of each round that the network is asked about

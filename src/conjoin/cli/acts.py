@@ -26,9 +26,11 @@ from conjoin.audit.sources import load_data, load_subject
 from conjoin.audit.statistics import share
 from conjoin.audit.subject import Subject, check_answers, check_data, check_fit, unique
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import EvidenceClass
+from conjoin.core.files import replace_file
 from conjoin.core.protocols import Observer
-from conjoin.core.result import EvidenceClass, replace_file
-from conjoin.core.run import Run, attribute, certify
+from conjoin.core.run import attribute, certify
 from conjoin.data.stored import Stored
 from conjoin.errors import CapabilityError, PlanError
 

@@ -133,7 +133,7 @@ def _carried_out(
     from conjoin.audit.perform import perform
     from conjoin.audit.sources import load_data, load_subject
     from conjoin.audit.subject import unique
-    from conjoin.core.run import Run
+    from conjoin.core.drive import Run
 
     def rest() -> str:
         if not store.has("plan.toml"):

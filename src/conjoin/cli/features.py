@@ -17,8 +17,9 @@ from conjoin.audit.plan import Plan
 from conjoin.audit.subject import Subject
 from conjoin.cli.acts import Line, slug
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import EvidenceClass, replace_file
-from conjoin.core.run import Run
+from conjoin.core.drive import Run
+from conjoin.core.evidence import EvidenceClass
+from conjoin.core.files import replace_file
 from conjoin.errors import PlanError
 
 KINDS = ("d_det", "d_rand", "of_layer")

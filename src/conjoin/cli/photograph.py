@@ -22,9 +22,11 @@ from conjoin.audit.subject import check_answers, check_fit
 from conjoin.cli.acts import slug
 from conjoin.cli.asked import Asked, called, check_layer, question
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.files import replace_file
 from conjoin.core.protocols import Observer
-from conjoin.core.result import Attribution, replace_file
-from conjoin.core.run import Run, attribute, predict
+from conjoin.core.result import Attribution
+from conjoin.core.run import attribute, predict
 from conjoin.data.photographs import photographs
 from conjoin.errors import CapabilityError
 from conjoin.metrics.seen import Directed, directed, share

@@ -11,8 +11,8 @@ from conjoin.certification import checker
 from conjoin.certification.certificate import write_certificate
 from conjoin.cli.acts import Line, certify_act
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import EvidenceClass
-from conjoin.core.run import Run
+from conjoin.core.drive import Run
+from conjoin.core.evidence import EvidenceClass
 from conjoin.errors import CapabilityError, PlanError, SoundnessError
 from conjoin.models.torch import TorchModel
 

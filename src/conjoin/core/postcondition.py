@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.meter import Meter
 from conjoin.core.naming import describe
 from conjoin.core.protocols import (
@@ -27,7 +28,6 @@ from conjoin.core.protocols import (
     Sweeping,
 )
 from conjoin.core.quantity import PiecewiseLinear, Quantity, Question, Target
-from conjoin.core.result import Bounds, Claim
 from conjoin.core.returned import FLOATS, returned, unlike
 from conjoin.core.rung import meets
 from conjoin.core.settings import modes_kept

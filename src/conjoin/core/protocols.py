@@ -16,10 +16,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from conjoin.core.evidence import Bounds
 from conjoin.core.operator import Step
 from conjoin.core.quantity import Quantity, Question
 from conjoin.core.random import Streams
-from conjoin.core.result import Bounds
 from conjoin.core.slice import OUTPUT, Cut, Slice
 from conjoin.core.threat import Threat
 from conjoin.typing import Aims, Inputs, PerExample, PerQuantity

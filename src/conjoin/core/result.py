@@ -8,155 +8,29 @@ pickled.
 from __future__ import annotations
 
 import json
-import math
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from conjoin.core.evidence import (
+    NOT_DIAGNOSED,
+    Evidence,
+    Judgement,
+    Provenance,
+    Verdict,
+)
+from conjoin.core.files import load_tensors, save_tensors
 from conjoin.core.shades import strip
 from conjoin.errors import DataError, SoundnessError
 from conjoin.typing import Flags, Hidden, Inputs, PerExample
 
 R = TypeVar("R", bound="Result")
-NOT_DIAGNOSED = "not diagnosed"  # the verdict on what an attack left, where nobody asked
-
-
-class EvidenceClass(StrEnum):
-    """How strong a number is."""
-
-    CERTIFIED = "certified"  # proved, for the stated set
-    STATISTICAL = "statistical"  # holds with a stated confidence
-    EMPIRICAL = "empirical"  # what a stated attack with a stated budget found
-    HEURISTIC = "heuristic"  # a measurement without a guarantee
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The class of evidence behind a number, with what makes it concrete."""
-
-    kind: EvidenceClass
-    detail: str = ""
-
-    @classmethod
-    def certified(cls, method: str) -> Evidence:
-        """A bound proved by a certifier."""
-        return cls(EvidenceClass.CERTIFIED, method)
-
-    @classmethod
-    def statistical(cls, alpha: float) -> Evidence:
-        """An estimate from a sample, with an interval that fails with probability ``alpha``."""
-        return cls(EvidenceClass.STATISTICAL, f"alpha={alpha:g}")
-
-    @classmethod
-    def empirical(cls, attack: str) -> Evidence:
-        """What this attack, with its budget, found; a stronger one may find more."""
-        return cls(EvidenceClass.EMPIRICAL, attack)
-
-    @classmethod
-    def heuristic(cls, why: str = "") -> Evidence:
-        """A measurement that guarantees nothing beyond itself."""
-        return cls(EvidenceClass.HEURISTIC, why)
-
-
-class Verdict(StrEnum):
-    """What is known of one example under one threat."""
-
-    CERTIFIED = "certified"
-    FALSIFIED = "falsified"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict on one example, with its reason."""
-
-    verdict: Verdict
-    reason: str
-
-
-class Claim(StrEnum):
-    """Of what a certificate is true.
-
-    ``SOUND_REAL``: of the stored weights in real arithmetic. ``SOUND_DEPLOYED``: also of the
-    network as it is computed in its own precision, for any order of summation; kernels that compute
-    something else (Winograd, FFT, TF32) are outside it.
-    """
-
-    SOUND_REAL = "sound-real"
-    SOUND_DEPLOYED = "sound-deployed"
-
-    @classmethod
-    def weakest(cls, claims: Iterable[Claim]) -> Claim:
-        """Return what all of several claims allow to be said."""
-        return cls.SOUND_REAL if cls.SOUND_REAL in set(claims) else cls.SOUND_DEPLOYED
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a certifier returns.
-
-    Attributes:
-        lower: At most the minimum of the quantity over S(x); -inf where nothing is proved.
-        claim: Of what network the bounds are true.
-        upper: At least that minimum, where one is known.
-        witness: Inputs in S(x) at which the quantity is at most ``upper``.
-        radius: The largest radius of the threat within which the method proves the quantity to
-            stay above its goal, in closed form; ``None`` if it has none.
-    """
-
-    lower: PerExample
-    claim: Claim
-    upper: PerExample | None = None
-    witness: Inputs | None = None
-    radius: PerExample | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Everything needed to obtain a result again.
-
-    ``forward`` and ``backward`` count examples passed through the model, ``seconds`` is wall time.
-    ``passed_over`` are parts of the method that did not apply, and why. ``verdict`` says of an attack
-    whether what it left standing can be believed: ``green``, ``amber`` or ``red`` with ``reasons``
-    (:func:`conjoin.attacks.diagnosis.diagnosed`), or ``not diagnosed``. ``shared`` names the quantities
-    that were explained from the same passes, whose counts are those of all together.
-    """
-
-    act: str
-    method: str
-    reference: str
-    seed: int
-    threat: str = ""
-    quantity: str = ""
-    goal: float = -math.inf
-    claim: str = ""
-    weights: str = ""
-    data: str = ""
-    versions: dict[str, str] | None = None
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-    passed_over: tuple[str, ...] = ()
-    verdict: str = ""
-    reasons: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, story: Mapping[str, Any]) -> Provenance:
-        """Make it of JSON, which knows no tuples."""
-        told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in story.items()}
-        return cls(**told)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -483,73 +357,10 @@ class Score(Result):
         return f"{len(self.values)} scores, mean {float(self.values.mean()):.4g}"
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    """Write tensors and a header of strings to a safetensors file, atomically."""
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    content = save(plain, header)
-    replace_file(path, lambda temporary: _write(temporary, content))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and header of a safetensors file; refuse anything else, pickles included.
-
-    Raises:
-        DataError: If the file is missing or is not safetensors.
-    """
-    if not path.is_file():
-        raise DataError(f"no file {path}; check the path")
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; check the file") from error
-    try:
-        with safe_open(path, framework="pt") as stored:
-            header: dict[str, Any] = stored.metadata() or {}
-            return {name: stored.get_tensor(name) for name in stored.keys()}, header  # noqa: SIM118
-    except Exception as error:
-        # Judged after the attempt: a sound file may begin with the same byte, its header's length.
-        if start[:1] == b"\x80" or start == b"PK\x03\x04":
-            raise DataError(
-                f"{path} is a pickle (or a zip that holds one), which can run code when it is "
-                "read; expected safetensors: load it where you trust it and write it again with "
-                "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
-            ) from error
-        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
-
-
 __all__ = [
-    "NOT_DIAGNOSED",
     "AttackResult",
     "Attribution",
-    "Bounds",
     "Certificate",
-    "Claim",
-    "Evidence",
-    "EvidenceClass",
-    "Judgement",
-    "Provenance",
     "Result",
     "Score",
-    "Verdict",
 ]

@@ -9,14 +9,8 @@ as before, also after an exception.
 
 from __future__ import annotations
 
-import math
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib import metadata
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,13 +25,11 @@ from conjoin.core.arguments import (
     check_threat,
 )
 from conjoin.core.dataset import Dataset
-from conjoin.core.meter import Count, Meter, known, metered
-from conjoin.core.naming import name_of
-from conjoin.core.passed_over import listening
+from conjoin.core.drive import Rows, Run, drive, prepared, story_of, untouched
+from conjoin.core.evidence import NOT_DIAGNOSED, Claim, Provenance
+from conjoin.core.meter import Meter, known
 from conjoin.core.postcondition import (
-    aimed,
     asked,
-    check_alike,
     check_bounds,
     check_candidates,
     check_radius,
@@ -62,66 +54,18 @@ from conjoin.core.protocols import (
     Batch,
     Certifier,
     Estimate,
-    Event,
     Frugal,
-    Held,
     Metric,
     Model,
-    Observer,
-    Preparable,
     Rowed,
     Sweeping,
 )
 from conjoin.core.quantity import Quantity, Question, Target, given, margin, predicted
-from conjoin.core.random import Streams
-from conjoin.core.result import (
-    NOT_DIAGNOSED,
-    AttackResult,
-    Attribution,
-    Certificate,
-    Claim,
-    Provenance,
-    Score,
-    at_cut,
-)
+from conjoin.core.result import AttackResult, Attribution, Certificate, Score, at_cut
 from conjoin.core.rung import meets
-from conjoin.core.settings import modes_kept, settings_kept
+from conjoin.core.settings import modes_kept
 from conjoin.core.slice import Cut
 from conjoin.core.threat import Threat
-from conjoin.errors import PlanError
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """How a driver runs; none of it changes a result.
-
-    Attributes:
-        batch_size: Examples per pass; by default 128, and fewer where inputs are large.
-        observe: Called with an :class:`Event` after each batch.
-    """
-
-    batch_size: int | None = None
-    observe: Observer | None = None
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise PlanError(f"batch_size must be at least 1; got {self.batch_size}")
-
-    def rows(self, shape: Sequence[int]) -> int:
-        """Return how many inputs of a batch of this shape go into one pass."""
-        if self.batch_size is not None:
-            return self.batch_size
-        fewest, most = ROWS
-        return min(most, max(fewest, NUMBERS // max(1, math.prod(shape[1:]))))
-
-
-# Of a pass by default: so many examples, or so many numbers in their inputs. A photograph of 224 by 224
-# is 100 MiB of activations in a network of medium size, and more at once are not faster on a CPU.
-ROWS, NUMBERS = (4, 128), 1 << 19
-FEW_BYTES = 1 << 26  # of inputs at once on a device, beside those of a pass
-
-Rows = Tensor
-Work = Callable[[Meter, Batch, Rows], dict[str, Tensor]]
 
 
 def attack(
@@ -172,9 +116,9 @@ def attack(
             "distance": distance(part, inputs, batch.x),
         }
 
-    story = _story("attack", method, seed, quantity=quantity, threat=threat)
+    story = story_of("attack", method, seed, quantity=quantity, threat=threat)
     story = replace(story, verdict=NOT_DIAGNOSED)
-    columns, provenance = _drive(model, data, work, target, run, story)
+    columns, provenance = drive(model, data, work, target, run, story)
     return AttackResult(provenance=provenance, **columns)
 
 
@@ -229,9 +173,9 @@ def certify(
 
     with untouched(model):
         ready = prepared(method, model, data)
-        story = _story("certify", method, seed, quantity=quantity, threat=threat)
+        story = story_of("certify", method, seed, quantity=quantity, threat=threat)
         size = ready.at_once if meets(ready, Frugal) else 1
-        columns, provenance = _drive(model, data, work, target, run, story, at_once=size)
+        columns, provenance = drive(model, data, work, target, run, story, at_once=size)
     provenance = replace(provenance, claim=Claim.weakest(claims))
     return Certificate(provenance=provenance, **columns)
 
@@ -266,8 +210,8 @@ def attribute(
         # The values last: the method keeps them, and its ends are its own code.
         return explained.columns(batch, came, change)
 
-    story = _story("attribute", method, seed)
-    columns, provenance = _drive(model, data, work, target, run, story, dense=True)
+    story = story_of("attribute", method, seed)
+    columns, provenance = drive(model, data, work, target, run, story, dense=True)
     return Attribution.of(provenance, columns)
 
 
@@ -307,8 +251,8 @@ def attribute_each(
             columns |= {f"{k} {name}": column for name, column in own.items()}
         return columns
 
-    story = replace(_story("attribute", method, seed), shared=tuple(quantities))
-    columns, provenance = _drive(model, data, work, target, run, story, dense=True)
+    story = replace(story_of("attribute", method, seed), shared=tuple(quantities))
+    columns, provenance = drive(model, data, work, target, run, story, dense=True)
     found = {}
     for k, (name, quantity) in enumerate(quantities.items()):
         own = {key.split(" ", 1)[1]: c for key, c in columns.items() if key.startswith(f"{k} ")}
@@ -372,8 +316,8 @@ def score(
             came = own(meter, batch.copied(), part, method)  # type: ignore[arg-type] # as above
         return {"values": check_scores(metric, came, batch.x)}
 
-    story = _story("score", metric, seed)
-    columns, provenance = _drive(model, data, work, target, run, story)
+    story = story_of("score", metric, seed)
+    columns, provenance = drive(model, data, work, target, run, story)
     return Score(provenance=provenance, **columns)
 
 
@@ -393,130 +337,14 @@ def predict(
     def work(meter: Meter, batch: Batch, rows: Rows) -> dict[str, Tensor]:
         return {"outputs": outputs_of(meter, batch)}
 
-    return _drive(model, data, work, given, run, Provenance("predict", "", "", 0))[0]["outputs"]
-
-
-def prepared(method: Certifier, model: Model, data: Dataset) -> Certifier:
-    """Let a certifier compute once, for this model, what does not depend on the example.
-
-    Raises:
-        PlanError: If what it prepares is no certifier.
-    """
-    if not meets(method, Preparable):
-        return method
-    with untouched(model):
-        ready = method.prepare(model, batch_of(data, slice(0, 1), model.device, 0))
-    check_method(ready, f"a certifier from prepare() of {method!r}")
-    return ready
-
-
-def batch_of(data: Dataset, part: slice, device: torch.device, seed: int) -> Batch:
-    """Return consecutive examples as a batch on a device, with their random streams."""
-    return Batch(
-        data.x[part].to(device),
-        data.y[part].to(device),
-        Streams.of(seed, data.positions[part].to(device)),
-        {name: value[part].to(device) for name, value in data.context.items()},
-    )
-
-
-def _drive(
-    model: Model,
-    data: Dataset,
-    work: Work,
-    target: Target,
-    run: Run,
-    story: Provenance,
-    *,
-    at_once: int = 1,
-    dense: bool = False,
-) -> tuple[dict[str, Tensor], Provenance]:
-    """Run ``work`` over the batches; collect its columns on the data's device.
-
-    Batches hold ``at_once`` examples where that is more than a pass and their inputs are few bytes.
-    ``dense``: the outputs may have places.
-    """
-    count, start = Count(), time.perf_counter()
-    rows_of_pass = run.rows(data.x.shape)
-    size = max(rows_of_pass, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
-    meter = metered(model, count)
-    whole: dict[str, Tensor] = {}
-    with untouched(model), listening() as passed_over:
-        for first in range(0, len(data), size):
-            part = slice(first, min(first + size, len(data)))  # views, not copies
-            batch = batch_of(data, part, model.device, story.seed)
-            if target is not given:
-                outputs = outputs_of(meter, batch, rows_of_pass, dense=dense)
-                aim = aimed(target, outputs, batch.aim)
-                batch = replace(batch, aim=aim)
-            rows = torch.arange(part.start, part.stop, device=model.device)
-            for name, column in work(meter, batch, rows).items():
-                if name not in whole:  # filled in place: parts and their whole are never both held
-                    shape = (len(data), *column.shape[1:])
-                    whole[name] = torch.empty(shape, dtype=column.dtype, device=data.x.device)
-                check_alike(story.method, name, column, whole[name])
-                whole[name][part] = column.detach().to(data.x.device)
-            if run.observe is not None:
-                run.observe(Event(story.act, part.stop, len(data)))
-        weights = model.digest() if meets(model, Held) else ""  # known while it is held
-    return whole, replace(
-        story,
-        weights=weights,
-        data=data.digest,
-        versions=versions(),
-        passed_over=tuple(passed_over),
-        forward=count.forward,
-        backward=count.backward,
-        seconds=time.perf_counter() - start,
-    )
-
-
-@contextmanager
-def untouched(model: Model) -> Iterator[None]:
-    """Hold the model still, keep the global random state and torch's settings."""
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), settings_kept(), ExitStack() as stack:
-        if meets(model, Held):
-            stack.enter_context(model.held())
-        yield
-
-
-def _story(
-    act: str,
-    method: object,
-    seed: int,
-    *,
-    quantity: Quantity | None = None,
-    threat: Threat | None = None,
-) -> Provenance:
-    return Provenance(
-        act=act,
-        method=repr(method),
-        reference=getattr(method, "reference", ""),
-        seed=seed,
-        threat="" if threat is None else repr(threat),
-        quantity="" if quantity is None else name_of(quantity),
-        goal=-math.inf if quantity is None else quantity.goal,
-    )
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    found = {name: metadata.version(name) for name in ("conjoin", "torch", "numpy")}
-    return {"python": platform.python_version(), **found}
+    return drive(model, data, work, given, run, Provenance("predict", "", "", 0))[0]["outputs"]
 
 
 __all__ = [
-    "Run",
     "attack",
     "attribute",
     "attribute_each",
-    "batch_of",
     "certify",
     "predict",
-    "prepared",
     "score",
-    "untouched",
-    "versions",
 ]

@@ -21,11 +21,12 @@ from torch import Tensor
 from conjoin.attacks.homotopy import Homotopy
 from conjoin.attribution.compared import Similar, compared, standing
 from conjoin.attribution.similarity import Cosine, Similarity, centre
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence
 from conjoin.core.naming import Better
 from conjoin.core.protocols import Attack, Attributor, Batch, Sliceable
 from conjoin.core.quantity import Target, given, predicted
-from conjoin.core.result import Evidence, Result
-from conjoin.core.run import Run
+from conjoin.core.result import Result
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network, attack, attribute, data_from, model_from, predict
 from conjoin.errors import PlanError
@@ -116,7 +117,7 @@ def attack_explanation(
     method: Attack = DESCENT,
     similarity: Similarity = Cosine(),  # noqa: B008 - frozen
     target: Target = predicted,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> AttackedExplanation:
     """Move explanations as far as an attack can while the predictions stay.
 

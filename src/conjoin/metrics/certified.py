@@ -33,9 +33,10 @@ from conjoin.certification.drift import (
 from conjoin.certification.lipschitz import Lipschitz, PreparedLipschitz
 from conjoin.core.ball import L2
 from conjoin.core.counted import check_numbers
+from conjoin.core.drive import Run, prepared
+from conjoin.core.evidence import Evidence
 from conjoin.core.quantity import Quantity, Target, logit, predicted
-from conjoin.core.result import Evidence, Result
-from conjoin.core.run import Run, prepared
+from conjoin.core.result import Result
 from conjoin.drivers import Labelled, Network, attribute, certify, data_from, model_from
 from conjoin.errors import PlanError, SoundnessError
 from conjoin.typing import Flags, Hidden, PerExample
@@ -116,7 +117,7 @@ def certified_explanation(
     smoothing: Smoothing = Smoothing(),
     quantity: Quantity = logit,
     target: Target = predicted,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> CertifiedExplanation:
     """Certify SmoothGrad within an l2 radius, together with the prediction.
 

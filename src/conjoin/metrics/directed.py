@@ -22,11 +22,12 @@ from torch import Tensor
 
 from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, batch_of
+from conjoin.core.evidence import Evidence
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Attributor, Event, Model, Sliceable
 from conjoin.core.quantity import Always
-from conjoin.core.result import Evidence
-from conjoin.core.run import Run, attribute, batch_of, predict
+from conjoin.core.run import attribute, predict
 from conjoin.core.rung import meets
 from conjoin.core.units import Over
 from conjoin.errors import CapabilityError, DataError, PlanError
@@ -48,7 +49,7 @@ def class_influences(
     *,
     seed: int,
     over: Over = Over.SUM,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Float[Tensor, "units"]:
     """Return the mean influence of each unit on a class over the instances of the class.
 
@@ -158,7 +159,7 @@ def essence(
     sizes: Sequence[int] | None = None,
     mean: bool = False,
     over: Over = Over.SUM,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Essence:
     """Keep the most influential units of a layer for a class, and measure how well it is still told.
 

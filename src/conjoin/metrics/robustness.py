@@ -20,10 +20,11 @@ from torch import Tensor
 
 from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Event, Model
-from conjoin.core.result import Evidence
-from conjoin.core.run import Run, predict
+from conjoin.core.run import predict
 from conjoin.data.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupted
 from conjoin.errors import PlanError
 
@@ -115,7 +116,7 @@ def mean_corruption_error(
     severities: Sequence[int] = SEVERITIES,
     corruptions: Sequence[Corruption] = CORRUPTIONS,
     baseline: Model | None = None,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> CorruptionTable:
     """Measure a model under corruptions; a baseline sees the same pictures.
 

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from conjoin.attribution import integrated_gradients
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Attributor, Event, Sliceable
 from conjoin.core.quantity import Question, Target, predicted
-from conjoin.core.result import Attribution, Evidence
-from conjoin.core.run import Run, attribute
+from conjoin.core.result import Attribution
+from conjoin.core.run import attribute
 from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.core.units import Over, Units
 from conjoin.errors import PlanError
@@ -79,7 +81,7 @@ def directed(
     target: Target = predicted,
     over: Over = Over.SUM,
     by: Preset = integrated_gradients,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Directed:
     """Rank the units of a layer by their influence, and explain each of the first by the input.
 

@@ -19,10 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conjoin.attacks.descent import PGD
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence
 from conjoin.core.protocols import Attack
 from conjoin.core.quantity import Asked, Logit, logit
-from conjoin.core.result import Evidence, Result
-from conjoin.core.run import Run, attack
+from conjoin.core.result import Result
+from conjoin.core.run import attack
 from conjoin.core.slice import Cut
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network, data_from, model_from, predict
@@ -67,7 +69,7 @@ def usefulness(
     *,
     seed: int,
     method: Attack = PGD(steps=10),  # noqa: B008 - frozen
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Usefulness:
     """Measure every unit of a layer, by two attacks each: one lowers it, one raises it.
 

@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from conjoin.core.result import load_tensors
+from conjoin.core.files import load_tensors
 from conjoin.errors import ModelError
 from conjoin.nn import MinMax, Normalise
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from conjoin.core.operator import Averages, Elementwise, MaxWindows, Reshape, Shape
+from conjoin.core.linear import Averages, Shape
+from conjoin.core.operator import Elementwise, MaxWindows, Reshape
 from conjoin.errors import CapabilityError
 
 LARGEST = 2**24  # elements in times elements out

@@ -20,9 +20,10 @@ from torch.nn import functional
 
 from conjoin.core.binomial import clopper_pearson
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence
 from conjoin.core.protocols import Batch, Model
-from conjoin.core.result import Evidence
-from conjoin.core.run import Run, predict
+from conjoin.core.run import predict
 from conjoin.errors import PlanError
 from conjoin.models.around import Around
 from conjoin.typing import Flags, PerExample
@@ -94,7 +95,7 @@ def majority(
     passes: int = 100,
     alpha: float = 0.05,
     towards: int | None = None,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Vote:
     """Judge inputs by fresh passes of a randomised model.
 

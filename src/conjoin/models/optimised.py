@@ -22,7 +22,8 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from conjoin.core.dataset import Dataset
-from conjoin.core.run import Run, predict
+from conjoin.core.drive import Run
+from conjoin.core.run import predict
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.torch import TorchModel
 
@@ -46,7 +47,7 @@ class Optimised:
     deviation: float
 
 
-def optimised(model: TorchModel, data: Dataset, *, run: Run = Run()) -> Optimised:  # noqa: B008
+def optimised(model: TorchModel, data: Dataset, *, run: Run = Run()) -> Optimised:
     """Fold batch normalisations into the layers before them.
 
     Args:

@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Evidence
 from conjoin.core.protocols import Model
-from conjoin.core.result import Evidence
-from conjoin.core.run import Run, predict
+from conjoin.core.run import predict
 from conjoin.errors import ModelError, PlanError
 from conjoin.typing import Flags, Labels, PerExample
 
@@ -64,7 +65,7 @@ def selective(
     data: Dataset,
     *,
     alpha: float = 0.05,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Election:
     """Let models vote on each example.
 

@@ -27,7 +27,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from conjoin.core.operator import Given, Shape, Step
+from conjoin.core.linear import Shape
+from conjoin.core.operator import Given, Step
 from conjoin.errors import CapabilityError
 from conjoin.models.rules import Call, Graph, Known, apply
 

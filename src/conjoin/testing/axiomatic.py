@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterator
 import torch
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import batch_of
 from conjoin.core.protocols import Attributor, Batch, Model
 from conjoin.core.quantity import Target, given, predicted
-from conjoin.core.run import batch_of
 from conjoin.errors import CapabilityError, ConjoinError
 from conjoin.testing import known
 from conjoin.testing.copies import (

@@ -19,6 +19,8 @@ from conjoin.attacks import PGD
 from conjoin.attribution import saliency
 from conjoin.core.ball import L1, L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, batch_of
+from conjoin.core.evidence import Claim
 from conjoin.core.naming import described
 from conjoin.core.operator import evaluate
 from conjoin.core.postcondition import contained, distance, part_of, placed
@@ -34,18 +36,9 @@ from conjoin.core.protocols import (
 )
 from conjoin.core.quantity import About, Contrast, Question, logit, margin
 from conjoin.core.random import Streams
-from conjoin.core.result import Attribution, Claim
+from conjoin.core.result import Attribution
 from conjoin.core.returned import returned
-from conjoin.core.run import (
-    Run,
-    attack,
-    attribute,
-    attribute_each,
-    batch_of,
-    certify,
-    predict,
-    score,
-)
+from conjoin.core.run import attack, attribute, attribute_each, certify, predict, score
 from conjoin.core.rung import meets
 from conjoin.core.threat import Graded, Projectable, Threat
 from conjoin.errors import CapabilityError

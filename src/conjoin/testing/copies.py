@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import batch_of
 from conjoin.core.protocols import Attributor, Batch, Model, tiled
 from conjoin.core.quantity import Question, given, logit
-from conjoin.core.run import attribute, batch_of
+from conjoin.core.run import attribute
 from conjoin.core.slice import INPUT
 from conjoin.errors import CapabilityError
 

@@ -16,8 +16,9 @@ from torch import nn
 from conjoin.attacks.descent import PGD
 from conjoin.certification.lipschitz import Lipschitz
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Attack, Certifier
-from conjoin.core.run import Run, attack, certify, predict
+from conjoin.core.run import attack, certify, predict
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError
 from conjoin.models.torch import TorchModel

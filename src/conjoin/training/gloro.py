@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from conjoin.certification.constants import Constants
 from conjoin.certification.head import Asked
 from conjoin.certification.lipschitz import Lipschitz, PreparedLipschitz
+from conjoin.core.evidence import Claim
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import margin
 from conjoin.core.random import Streams
-from conjoin.core.result import Claim
 from conjoin.errors import ModelError
 from conjoin.models.torch import TorchModel
 from conjoin.nn.head import SLACK, GloRoHead

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conjoin.core.operator import Convolution, Dense, Diagonal
+from conjoin.core.linear import Convolution, Dense, Diagonal
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.training.graph import TrainingGraph
 

@@ -21,17 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from conjoin.core.operator import (
-    Affine,
-    Convolution,
-    Dense,
-    Diagonal,
-    Elementwise,
-    Linear,
-    MaxWindows,
-    RootMeanSquare,
-    Step,
-)
+from conjoin.core.linear import Convolution, Dense, Diagonal, Linear
+from conjoin.core.operator import Affine, Elementwise, MaxWindows, RootMeanSquare, Step
 from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError

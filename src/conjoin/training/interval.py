@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conjoin.core.ball import Linf
+from conjoin.core.linear import Dense, Linear
 from conjoin.core.operator import (
     Add,
     Affine,
     Concat,
-    Dense,
     Elementwise,
     Fixed,
     Given,
-    Linear,
     MaxWindows,
     Reshape,
     Sort,

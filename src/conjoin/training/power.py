@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from conjoin.certification.head import features, tail
 from conjoin.certification.norms import operator_norm
+from conjoin.core.linear import Dense, flat
 from conjoin.core.operator import (
     Add,
     Affine,
     Concat,
-    Dense,
     Elementwise,
     Fixed,
     Given,
@@ -36,7 +36,6 @@ from conjoin.core.operator import (
     Sort,
     SortPairs,
     Step,
-    flat,
 )
 from conjoin.core.random import Streams
 from conjoin.errors import CapabilityError, PlanError

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conjoin.core.result import load_tensors, replace_file, save_tensors
+from conjoin.core.files import load_tensors, replace_file, save_tensors
 from conjoin.errors import DataError
 
 FILE, BEST, LOG = "checkpoint.safetensors", "best.safetensors", "log.csv"

@@ -38,10 +38,11 @@ from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.evidence import NOT_DIAGNOSED, Evidence
 from conjoin.core.passed_over import listening, pass_over
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import Asked, log_likelihood, predicted
-from conjoin.core.result import NOT_DIAGNOSED, AttackResult, Evidence
+from conjoin.core.result import AttackResult
 from conjoin.core.run import attack, predict
 from conjoin.errors import CapabilityError, DataError, PlanError, SoundnessError
 from conjoin.models.torch import TorchModel

@@ -30,10 +30,10 @@ from conjoin.audit.evaluation.started import Started
 from conjoin.audit.statistics import clopper_pearson, mcnemar, most_marked
 from conjoin.certification import Interval
 from conjoin.core.ball import Ball
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import margin, predicted
 from conjoin.core.random import Streams
-from conjoin.core.result import Bounds, Claim
 from conjoin.errors import CapabilityError, DataError, PlanError, SoundnessError
 from conjoin.models.torch import TorchModel
 from conjoin.testing import check_threat

@@ -14,7 +14,7 @@ from conjoin.audit.section import Records
 from conjoin.audit.sections import installed
 from conjoin.audit.sections.accuracy import Accuracy, Record
 from conjoin.audit.statistics import share
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 
 TRUST, DOUBT, CARE = "trust within limits", "do not trust", "with care"
 

@@ -20,7 +20,7 @@ from conjoin.audit.section import NoSettings
 from conjoin.audit.sections.accuracy import Accuracy
 from conjoin.audit.sections.region import Region
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 from conjoin.models.torch import TorchModel
 
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}'

@@ -16,8 +16,8 @@ from conjoin.audit.trained import begin, network_of, perform, recipe_of
 from conjoin.certification import Lipschitz
 from conjoin.cli.checked import train
 from conjoin.core.ball import L2
+from conjoin.core.files import load_tensors
 from conjoin.core.protocols import Event
-from conjoin.core.result import load_tensors
 from conjoin.errors import ConjoinError, ModelError, PlanError
 from conjoin.training import EMMA, Adam, Linear, Logarithmic, Power, Segments, Shift
 from conjoin.training.architectures import ARCHITECTURES, architecture

@@ -35,10 +35,11 @@ from conjoin.audit.task import Shard
 from conjoin.certification import Interval, Lipschitz
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Bounds, Claim, Evidence
+from conjoin.core.evidence import Verdict as Known
 from conjoin.core.random import Streams
-from conjoin.core.result import Bounds, Claim, Evidence
-from conjoin.core.result import Verdict as Known
-from conjoin.core.run import Run, certify
+from conjoin.core.run import certify
 from conjoin.errors import CapabilityError, SoundnessError
 from conjoin.models.torch import TorchModel
 

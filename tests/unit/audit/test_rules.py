@@ -29,7 +29,7 @@ from conjoin.audit.section import Records
 from conjoin.audit.sections.accuracy import Accuracy, Record
 from conjoin.audit.statistics import clopper_pearson, enough, share
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 from conjoin.errors import PlanError
 
 ALPHA = 0.05

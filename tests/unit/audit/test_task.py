@@ -28,7 +28,7 @@ from conjoin.audit.task import (
     threads,
     unquoted,
 )
-from conjoin.core.run import Run
+from conjoin.core.drive import Run
 from conjoin.errors import CapabilityError, ConjoinError, PlanError, PostconditionError
 
 TEXT = st.text(string.ascii_letters + "./_% :\\é\0", max_size=12)

@@ -21,9 +21,9 @@ from conjoin.audit.threats import make_threat, read_threat
 from conjoin.audit.tokens import nearest_words, parse_tokens
 from conjoin.audit.wording import sentence, unit
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
-from conjoin.core.run import Run
 from conjoin.core.substitution import Substitution, listed
 from conjoin.core.threat import Threat
 from conjoin.data import Texts

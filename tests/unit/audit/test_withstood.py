@@ -27,8 +27,8 @@ from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset, Feature
+from conjoin.core.evidence import Evidence
 from conjoin.core.random import Streams
-from conjoin.core.result import Evidence
 from conjoin.core.run import predict
 from conjoin.errors import CapabilityError, SoundnessError
 from conjoin.metrics.certified import Smoothing

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import numbers
 
-from conjoin.core.operator import Averages, Convolution, Dense, Diagonal, Linear
+from conjoin.core.linear import Averages, Convolution, Dense, Diagonal, Linear
 
 
 def matrix(map: Linear) -> torch.Tensor:

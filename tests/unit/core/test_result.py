@@ -13,16 +13,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from conjoin.core.result import (
-    AttackResult,
-    Attribution,
-    Certificate,
-    Claim,
-    Provenance,
-    Result,
-    Score,
-    save_tensors,
-)
+from conjoin.core.evidence import Claim, Provenance
+from conjoin.core.files import save_tensors
+from conjoin.core.result import AttackResult, Attribution, Certificate, Result, Score
 from conjoin.errors import DataError
 
 NUMBERS = torch.tensor([0.5, -1.0, 2.0])

@@ -16,18 +16,12 @@ from conjoin.certification import Interval, Lipschitz
 from conjoin.core.arguments import check_quantity, check_threat
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Bounds, Claim, Verdict
 from conjoin.core.protocols import Batch, Event, Layered, Model, Secant, Sliceable
 from conjoin.core.quantity import Always, Asked, Avoid, Margin, given, margin
-from conjoin.core.result import (
-    AttackResult,
-    Attribution,
-    Bounds,
-    Certificate,
-    Claim,
-    Score,
-    Verdict,
-)
-from conjoin.core.run import Run, attack, attribute, certify, predict, score
+from conjoin.core.result import AttackResult, Attribution, Certificate, Score
+from conjoin.core.run import attack, attribute, certify, predict, score
 from conjoin.core.slice import Slice
 from conjoin.errors import (
     CapabilityError,

@@ -19,6 +19,8 @@ from conjoin.certification import BestOf, Interval
 from conjoin.core.ball import L2, Linf
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Point
+from conjoin.core.drive import Run
+from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.protocols import Batch, Model, Probe, Sliceable
 from conjoin.core.quantity import (
     Always,
@@ -32,8 +34,7 @@ from conjoin.core.quantity import (
     logit,
     margin,
 )
-from conjoin.core.result import Bounds, Claim
-from conjoin.core.run import Run, attack, attribute, certify, predict, score
+from conjoin.core.run import attack, attribute, certify, predict, score
 from conjoin.core.slice import INPUT, Cut, Slice
 from conjoin.errors import (
     CapabilityError,

@@ -12,8 +12,8 @@ from conjoin.attacks import PGD
 from conjoin.attribution import saliency
 from conjoin.core.ball import L2
 from conjoin.core.dataset import Dataset
+from conjoin.core.evidence import EvidenceClass
 from conjoin.core.quantity import Always
-from conjoin.core.result import EvidenceClass
 from conjoin.core.run import attack, attribute, predict
 from conjoin.errors import ModelError, PlanError
 from conjoin.models.disguised import Bounded, Disguised, ToHyperplane

@@ -16,9 +16,9 @@ from torch.nn import functional
 from conjoin import Dataset, Linf, Run, attack, logit, margin, predict
 from conjoin.attacks import PGD
 from conjoin.core.binomial import clopper_pearson
+from conjoin.core.drive import batch_of as taken
 from conjoin.core.gradient import value_and_gradient
 from conjoin.core.random import Streams
-from conjoin.core.run import batch_of as taken
 from conjoin.errors import DataError, PlanError, PostconditionError
 from conjoin.models.drawn import drawing, gaussian, seeded
 from conjoin.models.expected import expected, mean_logit

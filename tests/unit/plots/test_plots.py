@@ -21,16 +21,9 @@ from PIL import Image
 
 from conjoin import plots
 from conjoin.core.dataset import Dataset, Feature, Kind
+from conjoin.core.evidence import Claim, Provenance
 from conjoin.core.random import Streams
-from conjoin.core.result import (
-    AttackResult,
-    Attribution,
-    Certificate,
-    Claim,
-    Provenance,
-    Result,
-    Score,
-)
+from conjoin.core.result import AttackResult, Attribution, Certificate, Result, Score
 from conjoin.core.slice import Cut
 from conjoin.data import Sounds
 from conjoin.errors import DataError

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from conjoin.attacks.descent import PGD
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, batch_of
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import log_likelihood, margin
 from conjoin.core.result import AttackResult
-from conjoin.core.run import Run, attack, batch_of, predict
+from conjoin.core.run import attack, predict
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError
 

@@ -10,9 +10,10 @@ from conjoin.attacks.diagnosis.case import Case
 from conjoin.attacks.diagnosis.indicator import Diagnosis, Indicator
 from conjoin.attacks.ensemble import quick
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, batch_of
 from conjoin.core.protocols import Attack, Model
 from conjoin.core.result import AttackResult
-from conjoin.core.run import Run, attack, batch_of
+from conjoin.core.run import attack
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, DataError, PlanError
 

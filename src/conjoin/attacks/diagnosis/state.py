@@ -11,8 +11,9 @@ from conjoin.attacks.diagnosis.case import Case, positions, where
 from conjoin.attacks.diagnosis.indicator import ANY, Indicator
 from conjoin.attacks.diagnosis.planted import found_planted
 from conjoin.core.ball import Ball
+from conjoin.core.drive import Run
 from conjoin.core.quantity import margin
-from conjoin.core.run import Run, predict
+from conjoin.core.run import predict
 from conjoin.errors import CapabilityError
 
 PASSES = 5

@@ -27,12 +27,12 @@ from conjoin.audit.evaluation.search import Search, Steps, plan, setting_of
 from conjoin.audit.evaluation.setting import Act, Key, Setting, Step
 from conjoin.audit.evaluation.started import Started
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.drive import Run, untouched
+from conjoin.core.evidence import Provenance
 from conjoin.core.naming import describe
 from conjoin.core.postcondition import contained, part_of, placed
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import Quantity, Target, given, margin
-from conjoin.core.result import Provenance
-from conjoin.core.run import Run, untouched
 from conjoin.core.rung import meets
 from conjoin.core.threat import Graded
 from conjoin.drivers import Labelled, Network
@@ -106,7 +106,7 @@ def curve(
     seed: int,
     quantity: Quantity = margin,
     target: Target = given,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
 ) -> Curve:
     """Bound robust accuracy at several radii, from below and from above.
 

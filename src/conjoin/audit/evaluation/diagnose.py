@@ -15,11 +15,11 @@ from conjoin.attacks.diagnosis import diagnosed
 from conjoin.audit.evaluation.known import drawn
 from conjoin.audit.evaluation.result import Evaluation
 from conjoin.audit.evaluation.setting import Setting
+from conjoin.core.drive import Run
 from conjoin.core.naming import describe, name_of
 from conjoin.core.postcondition import part_of
 from conjoin.core.protocols import Attack
 from conjoin.core.quantity import given, margin
-from conjoin.core.run import Run
 from conjoin.errors import PlanError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from conjoin.core.result import replace_file, save_tensors
+from conjoin.core.files import replace_file, save_tensors
 from conjoin.errors import DataError
 
 ABOUT = (

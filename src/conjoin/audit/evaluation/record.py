@@ -28,8 +28,8 @@ from conjoin.audit.evaluation.setting import Act, Key, Setting, plainly
 from conjoin.audit.lock import locked
 from conjoin.audit.store import Store, store_at, write_text
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import versions
 from conjoin.core.postcondition import contained, part_of
-from conjoin.core.run import versions
 from conjoin.errors import DataError, PlanError
 
 BINDING = "record.json"

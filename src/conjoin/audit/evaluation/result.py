@@ -26,7 +26,8 @@ from conjoin.audit.evaluation.stopping import Economy
 from conjoin.audit.schema import Bound, Number
 from conjoin.audit.statistics import clopper_pearson, share
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import NOT_DIAGNOSED, AttackResult, Evidence, Provenance
+from conjoin.core.evidence import NOT_DIAGNOSED, Evidence, Provenance
+from conjoin.core.result import AttackResult
 from conjoin.errors import DataError
 
 UNRELIABLE = {"green": "false", "red": "true"}  # by verdict, in RobustBench's words

@@ -21,12 +21,12 @@ from conjoin.audit.evaluation.setting import Act, InTurn, Key, Setting, Step, ti
 from conjoin.audit.evaluation.stopping import Sampled, Stop
 from conjoin.core import run as core
 from conjoin.core.arguments import check_method, check_model, check_quantity, check_threat
+from conjoin.core.drive import Run, prepared
+from conjoin.core.evidence import Claim
 from conjoin.core.naming import describe
 from conjoin.core.postcondition import part_of, placed
 from conjoin.core.protocols import Attack, Certifier, Event
 from conjoin.core.quantity import Quantity, Target
-from conjoin.core.result import Claim
-from conjoin.core.run import Run, prepared
 from conjoin.core.threat import Threat
 from conjoin.drivers import Labelled, Network
 from conjoin.errors import CapabilityError, PlanError

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from conjoin.attacks import WorstOf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, batch_of, versions
+from conjoin.core.evidence import NOT_DIAGNOSED, Provenance
 from conjoin.core.naming import name_of, references_of
 from conjoin.core.postcondition import asked, outputs_of
 from conjoin.core.protocols import Attack, Batch, Certifier, Held, Model
 from conjoin.core.quantity import Quantity, Target
-from conjoin.core.result import NOT_DIAGNOSED, Provenance
-from conjoin.core.run import Run, batch_of, versions
 from conjoin.core.rung import meets
 from conjoin.core.threat import Threat
 from conjoin.errors import PlanError

@@ -28,10 +28,10 @@ from conjoin.audit.evaluation.search import Search, Steps, plan, setting_of
 from conjoin.audit.evaluation.setting import Setting
 from conjoin.audit.evaluation.stopping import Economy, Extrapolated, Sampled, Stop, Stopped
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.drive import Run, untouched
+from conjoin.core.evidence import Claim, Provenance
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import Quantity, Target, given, margin
-from conjoin.core.result import Claim, Provenance
-from conjoin.core.run import Run, untouched
 from conjoin.core.rung import meets
 from conjoin.core.threat import Graded, Threat
 from conjoin.drivers import Labelled, Network
@@ -48,7 +48,7 @@ def worst_case(
     quantity: Quantity = margin,
     target: Target = given,
     folder: Path | str | None = None,
-    run: Run = Run(),  # noqa: B008 - frozen
+    run: Run = Run(),
     stop: Stop | Sampled | None = None,
     diagnose: int = 0,
 ) -> Evaluation:

@@ -23,7 +23,7 @@ from conjoin.audit.pictures.sound import held
 from conjoin.audit.references import cite
 from conjoin.audit.schema import Bound, FindingRecord, Number, Run, Unit, number
 from conjoin.audit.section import Cell, Chapter, Records, Tensors
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 
 GRADES = {
     Verdict.TRUST.words: "good",

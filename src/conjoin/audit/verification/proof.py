@@ -19,9 +19,9 @@ from conjoin.audit.verification.deadline import Deadline
 from conjoin.certification import BranchAndBound, Crown, Interval
 from conjoin.certification.bounded import Bounded
 from conjoin.certification.halving import Halving, few
+from conjoin.core.evidence import Claim
 from conjoin.core.protocols import Batch, Certifier
 from conjoin.core.random import Streams
-from conjoin.core.result import Claim
 from conjoin.core.threat import Enclosure
 from conjoin.errors import CapabilityError
 from conjoin.models.torch import TorchModel

@@ -15,8 +15,9 @@ from conjoin.audit.verification.conditions import Stretched, Violation
 from conjoin.audit.verification.deadline import Deadline
 from conjoin.core.ball import Linf
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.random import Streams
-from conjoin.core.run import Run, attack
+from conjoin.core.run import attack
 from conjoin.models.torch import TorchModel
 
 POINTS = 256

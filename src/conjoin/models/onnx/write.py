@@ -19,14 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conjoin.core.linear import Averages, Convolution, Dense, Diagonal
 from conjoin.core.operator import (
     Add,
     Affine,
-    Averages,
     Concat,
-    Convolution,
-    Dense,
-    Diagonal,
     Elementwise,
     Given,
     MaxWindows,

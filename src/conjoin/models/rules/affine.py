@@ -8,15 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core.operator import (
-    Affine,
-    Convolution,
-    Dense,
-    Diagonal,
-    Reshape,
-    RootMeanSquare,
-    Shape,
-)
+from conjoin.core.linear import Convolution, Dense, Diagonal, Shape
+from conjoin.core.operator import Affine, Reshape, RootMeanSquare
 from conjoin.errors import CapabilityError
 from conjoin.models.rules.call import Call, Rule, matrix
 

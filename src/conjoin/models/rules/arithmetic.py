@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from conjoin.core.operator import Add, Affine, Diagonal, Elementwise
+from conjoin.core.linear import Diagonal
+from conjoin.core.operator import Add, Affine, Elementwise
 from conjoin.errors import CapabilityError
 from conjoin.models.activations import (
     ACTIVATIONS,

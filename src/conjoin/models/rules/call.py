@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conjoin.core.operator import Affine, Averages, Diagonal, Operator, Shape, Step
+from conjoin.core.linear import Averages, Diagonal, Shape
+from conjoin.core.operator import Affine, Operator, Step
 from conjoin.errors import CapabilityError
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from conjoin.core.operator import Affine, Averages, Concat, Fixed, Reshape, Shape, Sort, SortPairs
+from conjoin.core.linear import Averages, Shape
+from conjoin.core.operator import Affine, Concat, Fixed, Reshape, Sort, SortPairs
 from conjoin.errors import CapabilityError
 from conjoin.models.rules.call import Call, Known, Rule, axes_of, broadcast
 

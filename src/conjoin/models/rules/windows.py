@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from conjoin.core.operator import Affine, Averages, Concat, Elementwise, MaxWindows, Reshape
+from conjoin.core.linear import Averages
+from conjoin.core.operator import Affine, Concat, Elementwise, MaxWindows, Reshape
 from conjoin.errors import CapabilityError
 from conjoin.models.rules.call import Call, Known, Rule, axes_of, broadcast, negated
 

@@ -24,8 +24,8 @@ from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.audit.terms import RISK, Term
 from conjoin.core.dataset import Dataset
+from conjoin.core.evidence import Evidence
 from conjoin.core.quantity import margin
-from conjoin.core.result import Evidence
 from conjoin.core.run import predict
 
 

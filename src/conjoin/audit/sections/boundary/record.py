@@ -14,7 +14,7 @@ from conjoin.audit.sections.boundary.settings import Settings
 from conjoin.audit.sections.boundary.task import SAID
 from conjoin.audit.sections.explain.scores import CORRELATION, drawn, mean_of
 from conjoin.audit.statistics import share
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 
 
 class Geometry(Part):

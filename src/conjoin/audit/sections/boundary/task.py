@@ -35,9 +35,10 @@ from conjoin.certification.drift import drift, sampling_error, steepness
 from conjoin.certification.lipschitz import Lipschitz, PreparedLipschitz
 from conjoin.core.ball import L2
 from conjoin.core.boundary import Boundary
+from conjoin.core.drive import prepared
 from conjoin.core.protocols import Attack, Attributor
 from conjoin.core.quantity import given, logit, margin, predicted
-from conjoin.core.run import attribute, predict, prepared
+from conjoin.core.run import attribute, predict
 from conjoin.core.threat import Threat
 from conjoin.errors import CapabilityError, CutError, DataError, SoundnessError
 from conjoin.metrics.attacked import DESCENT, AttackedExplanation, attack_explanation

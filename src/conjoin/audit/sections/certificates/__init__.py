@@ -29,7 +29,7 @@ from conjoin.audit.sections.certificates.task import SAID, constants
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 from conjoin.errors import CapabilityError
 
 HERE = "conjoin.audit.sections.certificates"

@@ -19,8 +19,9 @@ from conjoin.audit.subject import Subject
 from conjoin.audit.task import Made, Shard
 from conjoin.certification.lipschitz import Lipschitz, PreparedLipschitz
 from conjoin.core.ball import L2
+from conjoin.core.drive import prepared
 from conjoin.core.quantity import margin, predicted
-from conjoin.core.run import attribute, certify, predict, prepared
+from conjoin.core.run import attribute, certify, predict
 from conjoin.errors import SoundnessError
 
 SAID = "constants"  # the text of a task: what is said of the network

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conjoin.audit.schema import Bound, Number, Part
 from conjoin.audit.statistics import share
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 
 
 class Answer(Part):

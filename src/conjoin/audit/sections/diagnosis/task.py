@@ -21,9 +21,9 @@ from conjoin.audit.sections.robustness.sweep import attackable
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Made, Shard
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run
 from conjoin.core.postcondition import part_of
 from conjoin.core.protocols import Attack, Model
-from conjoin.core.run import Run
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from conjoin.audit.pictures.bars import SHOWN, drawn
 from conjoin.audit.schema import Number, Part, number
 from conjoin.core.dataset import Dataset, grouped
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 
 MOST = 256  # attributes: a column of the results each
 PREFIX = "attribution of "

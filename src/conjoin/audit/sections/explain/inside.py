@@ -30,11 +30,11 @@ from conjoin.audit.statistics import mean_of_normal, share
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Made, Shard, Task
 from conjoin.core.dataset import Dataset
+from conjoin.core.evidence import Evidence
 from conjoin.core.naming import described
 from conjoin.core.protocols import Attributor, Model, Sweeping
 from conjoin.core.quantity import predicted
 from conjoin.core.random import Streams
-from conjoin.core.result import Evidence
 from conjoin.core.run import attribute
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, Cut, Slice

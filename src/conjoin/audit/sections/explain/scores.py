@@ -14,9 +14,9 @@ from torch import Tensor
 
 from conjoin.audit.schema import Number, Part, Unit, number
 from conjoin.audit.statistics import mean_between
+from conjoin.core.evidence import Evidence
 from conjoin.core.naming import Better, described
 from conjoin.core.protocols import Metric
-from conjoin.core.result import Evidence
 
 CORRELATION = (-1.0, 1.0)
 ROUNDING = 1e-5  # by so much of its range a score may leave it

@@ -12,9 +12,10 @@ from __future__ import annotations
 from torch import nn
 
 from conjoin.core.dataset import Dataset
-from conjoin.core.operator import Affine, Convolution
+from conjoin.core.drive import batch_of
+from conjoin.core.linear import Convolution
+from conjoin.core.operator import Affine
 from conjoin.core.protocols import Layered, Model
-from conjoin.core.run import batch_of
 from conjoin.core.rung import meets
 from conjoin.errors import CapabilityError
 

@@ -27,8 +27,8 @@ from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.audit.terms import NEURAL, Term
 from conjoin.core.dataset import Dataset, grouped, valued
+from conjoin.core.evidence import Evidence
 from conjoin.core.quantity import margin
-from conjoin.core.result import Evidence
 from conjoin.core.run import predict
 from conjoin.errors import CapabilityError
 

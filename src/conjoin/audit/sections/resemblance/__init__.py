@@ -30,7 +30,7 @@ from conjoin.audit.sections.resemblance.task import SAID, beside
 from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard, Task
 from conjoin.core.dataset import Dataset
-from conjoin.core.result import Evidence
+from conjoin.core.evidence import Evidence
 from conjoin.errors import DataError
 from conjoin.metrics.resemblance import LEAST, REFERENCES, error_consistency
 

@@ -36,9 +36,9 @@ from conjoin.audit.threats import need_numbers
 from conjoin.audit.tokens import for_model
 from conjoin.audit.wording import movable, sentence, unit
 from conjoin.core.dataset import Dataset
+from conjoin.core.evidence import Evidence
 from conjoin.core.protocols import Attack, Certifier
 from conjoin.core.quantity import log_likelihood, margin
-from conjoin.core.result import Evidence
 from conjoin.core.substitution import Substitution
 from conjoin.core.threat import Graded, Threat
 from conjoin.errors import CapabilityError, PlanError

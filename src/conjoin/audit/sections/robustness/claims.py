@@ -9,7 +9,7 @@ from conjoin.audit.plan import Plan
 from conjoin.audit.rules import blind, proves, withstands
 from conjoin.audit.sections.robustness.record import NEAREST, Record, UnderThreat, best_of
 from conjoin.audit.terms import NEURAL, RISK, Term
-from conjoin.core.result import Claim
+from conjoin.core.evidence import Claim
 
 NO_CAP = Ruling(Bearing.OPEN, Verdict.TRUST)
 UNVOUCHED = (

@@ -15,7 +15,7 @@ from conjoin.audit.columns import Columns
 from conjoin.audit.schema import Bound, EvidenceRecord, Number, Part, Unit, number
 from conjoin.audit.statistics import share
 from conjoin.audit.wording import INPUT_UNITS
-from conjoin.core.result import NOT_DIAGNOSED, Claim, Evidence, EvidenceClass, Verdict
+from conjoin.core.evidence import NOT_DIAGNOSED, Claim, Evidence, EvidenceClass, Verdict
 
 CURVE_POINTS = 60
 NEAREST = "nearest-word"  # changes that nobody vouches for

@@ -22,10 +22,11 @@ from conjoin.audit.subject import Subject
 from conjoin.audit.task import Shard
 from conjoin.certification import BestOf, certified_radius
 from conjoin.core.dataset import Dataset
+from conjoin.core.drive import Run, prepared
+from conjoin.core.evidence import Claim
 from conjoin.core.protocols import Attack, Certifier, Model
 from conjoin.core.quantity import given, margin
-from conjoin.core.result import Claim
-from conjoin.core.run import Run, attack, attribute, certify, predict, prepared
+from conjoin.core.run import attack, attribute, certify, predict
 from conjoin.core.threat import Graded
 from conjoin.errors import CapabilityError, SoundnessError
 
