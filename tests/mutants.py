@@ -51,6 +51,7 @@ LADDER = "tests/reference/test_ladder.py"
 HALVING = "tests/reference/test_halving.py"
 SPLIT = "tests/reference/test_split.py"
 TEXTS = "tests/unit/audit/test_texts_attacked.py"
+RECURRENT = "tests/unit/models/test_models_recurrent.py"
 SECOND = "tests/unit/models/test_models_second.py"
 SEVERAL = "tests/reference/test_several_quantities.py"
 BOUNDS_ON_GRAPHS = "tests/property/test_bounds_on_graphs.py"
@@ -1659,6 +1660,41 @@ MODELS = (
         "first, second = 1 / (one * w) - both, 1 / (two * w) - both",
         "second, first = 1 / (one * w) - both, 1 / (two * w) - both",
         (f"{SECOND}::test_the_slope_of_a_normalisation_is_its_mean_derivative_on_the_way",),
+    ),
+    Mutant(
+        "a memory owes to its gate what it holds at one end",
+        "models/gates.py",
+        "ends.slope(slopes.sigmoid, z[1]) * ends.mean(before)",
+        "ends.slope(slopes.sigmoid, z[1]) * before",
+        (f"{RECURRENT}::test_secants_are_those_of_cells_pushed_forwards_one_input_at_a_time",),
+    ),
+    Mutant(
+        "what an update owes to its gate is the new state alone",
+        "models/gates.py",
+        "ends.mean(ends.before - inner.tanh())",
+        "ends.mean(-inner.tanh())",
+        (f"{RECURRENT}::test_secants_are_those_of_cells_pushed_forwards_one_input_at_a_time",),
+    ),
+    Mutant(
+        "the way back through time is not turned round",
+        "models/recurrent.py",
+        "both.append(out.flip(1) if backwards else out)",
+        "both.append(out)",
+        (f"{RECURRENT}::test_rows_that_are_their_own_partners_have_derivatives",),
+    ),
+    Mutant(
+        "a batch of sequences is believed to stand where the layer has it",
+        "models/recurrent.py",
+        "fine = (not z.requires_grad or (z in seconds) is not first) and all(",
+        "fine = True or all(",
+        (f"{RECURRENT}::test_what_cannot_be_followed_is_refused_by_name",),
+    ),
+    Mutant(
+        "gates are smooth",
+        "models/switches.py",
+        "        if name in RECURRENT:",
+        "        if name in {'rnn_relu'}:",
+        (f"{RECURRENT}::test_gates_are_looked_at_on_which_side_of_zero_they_are",),
     ),
     Mutant(
         "attention looks where a boolean mask forbids it",

@@ -5,7 +5,7 @@ own value and that of row ``partner[i]``: so the backward pass from row i gives 
 of the panel between the two, which is complete (its product with the displacement is the change of
 the output, to rounding) and linear in the quantity. Linear operations pass as they are. What is
 neither linear nor has a rule is refused, by name: comparisons (also under ``no_grad``), roundings,
-norms, recurrent layers, and what mixes or moves the rows of the batch. It sees what goes through the
+norms, packed sequences, and what mixes or moves the rows of the batch. It sees what goes through the
 functions of ``torch``, also inside carved graphs and hooks; custom autograd functions and scripted
 modules do not, and keep their derivatives.
 
@@ -38,10 +38,15 @@ from conjoin.models.call import Call
 from conjoin.models.linear import check_comparison, check_linear
 from conjoin.models.multihead import NAME as MULTIHEAD
 from conjoin.models.multihead import multihead
-from conjoin.models.secant_rules import Rule, rule_of
+from conjoin.models.recurrent import RECURRENT, recurrent
+from conjoin.models.secant_rules import Ends, Rule, rule_of
 from conjoin.models.second import Seconds, check_made_of, ruled
 
 _entered: list[Slopes] = []
+_SEQUENCES: dict[str, Callable[[Ends, Call, Seconds], Any]] = {  # whole layers, of several parts
+    MULTIHEAD: multihead,
+    **dict.fromkeys(RECURRENT, recurrent),
+}
 
 
 class Slopes(TorchFunctionMode):
@@ -85,8 +90,8 @@ class Slopes(TorchFunctionMode):
         if not torch.is_grad_enabled():
             check_comparison(call.name)
             return call.made()
-        if call.name == MULTIHEAD:
-            return multihead(self.ends, call, self.seconds)
+        if call.name in _SEQUENCES:
+            return _SEQUENCES[call.name](self.ends, call, self.seconds)
         rule = rule_of(call)
         if rule is None:
             check_linear(call)

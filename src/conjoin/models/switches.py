@@ -3,8 +3,9 @@
 While :class:`Switches` is entered, every operation with kinks is looked at: on which side of each kink
 an element lies (ReLU, leaky ReLU, clamp, ...), or which entry is the largest (max pooling, maxima).
 Neighbouring blocks of rows are compared, and the share of elements that differ is added up over the
-operations. Forward passes alone; smooth activations have no pieces and add nothing. It sees what goes
-through the functions of ``torch``. Where none of them had pieces the network is smooth.
+operations. Forward passes alone; smooth activations have no pieces and add nothing, but the gates of
+recurrent layers, which switch where their arguments change sign. It sees what goes through the
+functions of ``torch``. Where none of them had pieces the network is smooth.
 
 It tells where a path crosses the pieces of a network, *not* how much the gradient changes there.
 """
@@ -19,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from conjoin.models.call import name_of
+from conjoin.models.call import Call, name_of
+from conjoin.models.recurrent import RECURRENT, sides
 
 Named = dict[str, Any]
 
@@ -48,7 +50,14 @@ class Switches(TorchFunctionMode):
     ) -> Any:
         """Look, then do one operation."""
         named = dict(kwargs or {})
-        look = _LOOKS.get(name_of(func))
+        name = name_of(func)
+        if name in RECURRENT:
+            call = Call(func, args, named)
+            call.name = name  # which it does not look up where no graph is
+            for side in sides(call):
+                if len(side) in self.sizes:
+                    self._compare(side)
+        look = _LOOKS.get(name)
         if look is not None:
             names, seen = look
             bound = {**dict(zip(names.split(), args, strict=False)), **named}
