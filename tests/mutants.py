@@ -1704,6 +1704,20 @@ MODELS = (
         (f"{SECOND}::test_the_function_of_torch_takes_boolean_masks_itself",),
     ),
     Mutant(
+        "who may look at none looks at all that are masked",
+        "models/product_rules.py",
+        "softmax(ends, scores, -1, name).masked_fill(none, 0)",
+        "softmax(ends, scores, -1, name)",
+        (f"{SECOND}::test_encoders_see_padding_alike_with_and_without_a_graph",),
+    ),
+    Mutant(
+        "attention goes another way without a graph",
+        "models/cuts.py",
+        "torch.backends.mha.set_fastpath_enabled(False)",
+        "torch.backends.mha.set_fastpath_enabled(True)",
+        (f"{SECOND}::test_encoders_see_padding_alike_with_and_without_a_graph",),
+    ),
+    Mutant(
         "attention is scaled by the width of all heads",
         "models/multihead.py",
         "q / math.sqrt(q.shape[-1])",

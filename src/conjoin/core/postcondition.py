@@ -65,9 +65,11 @@ def outputs_of(
             f"(classes 0..{outputs.shape[1] - 1}); relabel the data or use the right model"
         )
     if not finite(outputs):
+        beside = ", ".join(sorted(batch.context))
         raise ModelError(
             "the model's outputs hold NaN or infinity on this data; check its weights and the "
             "range of the inputs"
+            + (f", and what stands beside them ({beside}): does a mask hide all?" if beside else "")
         )
     return outputs
 

@@ -8,8 +8,8 @@ gradient): so gradients of anything later, with respect to it, exist.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,25 @@ Place = tuple[str, Side, int]  # module, side, call
 def plainly() -> AbstractContextManager[object]:
     """Compute without the slopes of :mod:`conjoin.models.secant`: what moves rows has none."""
     return torch._C.DisableTorchFunction()
+
+
+@contextmanager
+def one_attention() -> Iterator[None]:
+    """Within, let attention of torch go the same way with and without a graph.
+
+    Without one, in evaluation mode, it takes a fused kernel that gives NaN to a position that may look
+    at none (padding on the left under a causal mask, an example that is padded all over), where the
+    parts give zeros; one layer further every position that looks there is NaN as well.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    if not fused:
+        yield
+        return
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
 
 
 def pad(value: Tensor, spare: int) -> Tensor:

@@ -41,7 +41,7 @@ _ANY = _words(
     is_floating_point is_complex is_contiguous is_same_size get_device dropout dropout1d dropout2d
     dropout3d feature_dropout alpha_dropout feature_alpha_dropout batch_norm flip roll swapaxes
     transpose permute movedim hash repr format is_tensor rot90 identity
-    grad backward detach
+    grad backward detach nested_tensor_from_mask_left_aligned
     """
 )
 PRODUCTS = _words(  # linear in one of the values, affine in each of two

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from conjoin.errors import CapabilityError
 from conjoin.models.call import Call
-from conjoin.models.product_rules import Ends, product, softmax, valued
+from conjoin.models.product_rules import Ends, looked, product, valued
 from conjoin.models.second import Seconds
 
 NAME = "multi_head_attention_forward"
@@ -39,7 +39,7 @@ def multihead(ends: Ends, call: Call, seconds: Seconds) -> tuple[Tensor, Tensor 
     _check(call, bound, seconds)
     q, k, v = _projected(bound)
     scores = product(ends, q / math.sqrt(q.shape[-1]), k.mT, NAME)
-    weights = softmax(ends, _masked(scores, bound), -1, NAME)
+    weights = looked(ends, _masked(scores, bound), NAME)
     mixed = product(ends, weights, v, NAME).transpose(1, 2).flatten(2)
     out = functional.linear(mixed, bound["out_proj_weight"], bound["out_proj_bias"])
     with torch.no_grad():

@@ -274,7 +274,13 @@ def _attention(ends: Ends, call: Call) -> Tensor:
         scores = (
             scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         )
-    return _as(call, product(ends, softmax(ends, scores, -1, call.name), v, call.name))
+    return _as(call, product(ends, looked(ends, scores, call.name), v, call.name))
+
+
+def looked(ends: Ends, scores: Tensor, name: str) -> Tensor:
+    """Return how much each position looks at each; one that may look at none looks nowhere."""
+    none = scores.detach().isneginf().all(-1, keepdim=True)
+    return softmax(ends, scores, -1, name).masked_fill(none, 0)
 
 
 def product(ends: Ends, a: Tensor, b: Tensor, name: str) -> Tensor:
@@ -314,4 +320,4 @@ RULES: dict[str, Rule] = {
 QUOTIENTS = frozenset({"div", "divide", "true_divide", "truediv", "rdiv", "rtruediv", "itruediv"})
 quotient = _checked(_quotient)
 
-__all__ = ["QUOTIENTS", "RULES", "affine_in_two", "product", "quotient", "softmax", "valued"]
+__all__ = ["QUOTIENTS", "RULES", "affine_in_two", "looked", "product", "quotient", "valued"]

@@ -27,7 +27,7 @@ from conjoin.core.protocols import NO_VALUES, Batch
 from conjoin.core.slice import INPUT, OUTPUT, Cut
 from conjoin.errors import CapabilityError, ModelError, PostconditionError
 from conjoin.models.between import Passes
-from conjoin.models.cuts import TILE, padded
+from conjoin.models.cuts import TILE, one_attention, padded
 from conjoin.models.held import Snapshot, digest, snapshot
 from conjoin.models.secant import Slopes
 from conjoin.models.switches import Switches
@@ -78,7 +78,8 @@ class TorchModel:
     def __call__(self, batch: Batch, /) -> Tensor:
         """Return the logits, shape ``(batch, classes)``."""
         self._check_input(batch.x)
-        return self._forward(batch.x, batch.context)
+        with one_attention():
+            return self._forward(batch.x, batch.context)
 
     def run(
         self,
@@ -104,11 +105,12 @@ class TorchModel:
         known = {**put, INPUT: x}
         wanted = tuple(cut for cut in dict.fromkeys(take) if cut not in known)
         written = {cut: z for cut, z in put.items() if cut not in (INPUT, OUTPUT)}
-        if wanted == (OUTPUT,) and not written:
-            known[OUTPUT] = self._forward(x, batch.context)
-        elif wanted:
-            found = self._now()(batch.at(x), written, wanted)
-            known.update(zip(wanted, found, strict=True))
+        with one_attention():
+            if wanted == (OUTPUT,) and not written:
+                known[OUTPUT] = self._forward(x, batch.context)
+            elif wanted:
+                found = self._now()(batch.at(x), written, wanted)
+                known.update(zip(wanted, found, strict=True))
         return tuple(known[cut] for cut in take)
 
     def steps(self, example: Batch, /) -> tuple[Step, ...]:

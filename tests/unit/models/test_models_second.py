@@ -20,9 +20,9 @@ from conjoin.core.baseline import Noise
 from conjoin.core.dataset import Dataset
 from conjoin.core.distribution import Midpoint, Panels
 from conjoin.core.protocols import Certifier
-from conjoin.core.run import attack, attribute, certify
+from conjoin.core.run import attack, attribute, certify, predict
 from conjoin.core.slice import Cut
-from conjoin.errors import CapabilityError, CutError
+from conjoin.errors import CapabilityError, CutError, ModelError
 from conjoin.models.secant import Slopes
 from conjoin.models.slopes import normalised
 from conjoin.models.switches import Switches
@@ -164,6 +164,74 @@ def test_a_smooth_encoder_by_panels_is_complete_as_well() -> None:
     model = seeded(Encodes(first=False, ahead=True, activation="gelu"))
     method = integrated_gradients(quadrature=Panels(4, placed=False))
     assert float(attribute(model, data_of(), method, seed=0).gap.abs().max()) < 1e-12
+
+
+class Pads(nn.Module):
+    """An encoder with padding on one side, perhaps causal, and the mean of what is no padding."""
+
+    def __init__(self, *, causal: bool, nested: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested)
+        self.causal, self.head = causal, nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        z = self.encoder(x, mask=CAUSAL if self.causal else None, src_key_padding_mask=padding)
+        found: Tensor = self.head(z.masked_fill(padding[..., None], 0).sum(1).relu())
+        return found
+
+
+PADDED: dict[str, tuple[Callable[[], Pads], list[int], bool]] = {
+    "on the left, causal": (lambda: Pads(causal=True, nested=False), [6, 4, 3, 5, 2], True),
+    "on the right": (lambda: Pads(causal=False, nested=True), [6, 4, 3, 5, 2], False),
+    "all over": (lambda: Pads(causal=False, nested=False), [6, 4, 0, 5, 2], False),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_encoders_see_padding_alike_with_and_without_a_graph(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, lengths, left = PADDED[name]
+    model, plain = seeded(make()), data_of()
+    padding = torch.arange(LENGTH)[None] >= torch.tensor(lengths)[:, None]
+    padding = padding.flip(1) if left else padding
+    data = Dataset(plain.x, plain.y, context={"padding": padding})
+    wanted = model.module.eval()(plain.x.clone().requires_grad_(), padding).detach()
+    assert bool(wanted.isfinite().all())
+    assert torch.allclose(predict(model, data), wanted, rtol=0, atol=1e-12)
+    with caplog.at_level(logging.WARNING):
+        found = attribute(model, data, integrated_gradients(nodes=4), seed=0)
+    assert not caplog.text and float(found.gap.abs().max()) < 1e-12
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_how_attention_is_done_is_left_as_it_was() -> None:
+    model, x = seeded(Attends(first=True)), data_of().x
+    batch = batch_of(x, torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(AssertionError, match="embedding dimension"):
+        model(batch.at(x[:, :, :3]))
+    assert torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        model(batch)
+        assert not torch.backends.mha.get_fastpath_enabled()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+
+
+def test_outputs_that_are_no_numbers_are_not_blamed_on_the_weights_alone() -> None:
+    class Hides(Pads):
+        def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+            scores = x.sum(2).masked_fill(padding, -torch.inf)
+            found: Tensor = self.head((scores.softmax(1)[..., None] * x).sum(1))
+            return found
+
+    model, plain = seeded(Hides(causal=False, nested=False)), data_of()
+    padding = torch.ones(5, LENGTH, dtype=torch.bool)
+    data = Dataset(plain.x, plain.y, context={"padding": padding})
+    with pytest.raises(ModelError, match=r"beside them \(padding\): does a mask hide all"):
+        predict(model, data)
 
 
 @pytest.mark.parametrize("count", [2, 4, 6, 8])
