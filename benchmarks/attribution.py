@@ -43,6 +43,7 @@ from conjoin.attribution import (
     smoothgrad,
 )
 from conjoin.core.distribution import Midpoint, Panels, Quadrature, Trapezoid
+from conjoin.core.drive import batch_of
 from conjoin.core.path import Path as Way
 from conjoin.core.probing import rows_per_pass
 from conjoin.core.protocols import Attributor
@@ -165,14 +166,14 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
         ours(guided_backpropagation()),
         lambda: attr.GuidedBackprop(module).attribute(x, top),
     )
-    cam = attr.LayerGradCam(module, last)
+    (*_, mapped) = _with_places(model, data, cuts)  # the last layer that is no dense one
+    cam = attr.LayerGradCam(module, module.get_submodule(mapped))
 
     def cam_of_theirs() -> Tensor:
         found = cam.attribute(x, top, relu_attributions=True)
         return attr.LayerAttribution.interpolate(found, x.shape[2:], "bilinear").expand(x.shape)
 
-    if module.get_submodule(cuts[-2]) is not None and cuts[-2] in _with_places(model, data, cuts):
-        yield Pair("Grad-CAM", ours(gradcam(cuts[-2])), cam_of_theirs)
+    yield Pair("Grad-CAM", ours(gradcam(mapped)), cam_of_theirs)
     side = x.shape[-1]
     window = max(1, side // 7)
     shape, strides = (x.shape[1], window, window), (x.shape[1], window, window)
@@ -221,13 +222,11 @@ def pairs(model: TorchModel, data: Dataset, cuts: list[str]) -> Iterator[Pair]:
     )
 
 
-def _with_places(model: TorchModel, data: Dataset, cuts: list[str]) -> set[str]:
-    from conjoin.core.drive import batch_of
-
+def _with_places(model: TorchModel, data: Dataset, cuts: list[str]) -> list[str]:
     batch = batch_of(data, slice(0, 1), model.device, 0)
     with torch.no_grad():
         found = model.run(batch, take=tuple(map(Cut, cuts)))
-    return {name for name, z in zip(cuts, found, strict=True) if z.ndim == batch.x.ndim}
+    return [name for name, z in zip(cuts, found, strict=True) if z.ndim == batch.x.ndim]
 
 
 def lite(folder: Path) -> TorchModel:

@@ -1690,6 +1690,13 @@ MODELS = (
         (f"{RECURRENT}::test_what_cannot_be_followed_is_refused_by_name",),
     ),
     Mutant(
+        "more changes are added up than a byte holds",
+        "models/switches.py",
+        "_CARRIED = 255 ",
+        "_CARRIED = 511 ",
+        (f"{SECOND}::test_changes_are_counted_whatever_the_width",),
+    ),
+    Mutant(
         "gates are smooth",
         "models/switches.py",
         "        if name in RECURRENT:",

@@ -336,6 +336,22 @@ def test_a_network_with_the_batch_second_is_not_taken_for_a_smooth_one() -> None
     assert bool((shares[0] > 0).all()) and shares[0].equal(shares[1])
 
 
+@pytest.mark.parametrize("width", [7, 8, 64, 8 * 256, 8 * 255 * 2 + 8])
+def test_changes_are_counted_whatever_the_width(width: int) -> None:
+    """Also where every element changes, and where more change than a byte holds."""
+    z = torch.stack([numbers(3, width, seed=k) for k in range(4)]) - 0.2
+    z[2], z[3] = 1.0, -1.0
+    with torch.no_grad(), Switches(12, 4) as seen:
+        z.flatten(0, 1).relu()
+    sides = z > 0
+    assert seen.shares(z.device).equal((sides[1:] != sides[:-1]).double().mean(2))
+    with torch.no_grad(), Switches(12, 4) as pooled:
+        functional.max_pool1d(z.reshape(12, 1, width), 3, stride=1, padding=1)
+    _, won = functional.max_pool1d_with_indices(z.reshape(12, 1, width), 3, stride=1, padding=1)
+    won = won.reshape(4, 3, width)
+    assert pooled.shares(z.device).equal((won[1:] != won[:-1]).double().mean(2))
+
+
 def test_inner_cuts_attacks_and_refusals_of_sequence_layers() -> None:
     model, data = seeded(Attends(first=True)), data_of()
     inner = attribute(model, data, conductance(Cut("attention", item=0), nodes=4), seed=0)
