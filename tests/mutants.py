@@ -1697,6 +1697,13 @@ MODELS = (
         (f"{SECOND}::test_changes_are_counted_whatever_the_width",),
     ),
     Mutant(
+        "padding of the batch keeps its rows",
+        "models/linear.py",
+        "len(call.args[1]) // 2 < z.ndim",
+        "len(call.args[1]) // 2 <= z.ndim",
+        (SECANT,),
+    ),
+    Mutant(
         "gates are smooth",
         "models/switches.py",
         "        if name in RECURRENT:",

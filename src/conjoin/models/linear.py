@@ -66,6 +66,7 @@ _IMAGES = frozenset(
     for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool")
     for axes in (1, 2, 3)
 )
+_PADS = frozenset({"pad", "constant_pad_nd"})
 _COMPARISONS = _words(
     "gt greater lt less ge greater_equal le less_equal eq ne not_equal isclose sign signbit"
 )
@@ -192,6 +193,8 @@ def _keeps_rows(call: Call, made: Tensor) -> bool:
         return len(made) == len(z)
     if name in _IMAGES:
         return first and z.ndim == int(name[-2]) + 2
+    if name in _PADS:  # a pair for each of the last axes
+        return first and len(call.args) > 1 and len(call.args[1]) // 2 < z.ndim
     return name in RIGHT and first and z.ndim > 1 and all(a.ndim < 3 for a in call.args[1:2])
 
 

@@ -33,7 +33,7 @@ def clamp(low: float | None, high: float | None) -> Slope:
         return lambda a, b: torch.zeros_like(a)
 
     def slope(a: Tensor, b: Tensor) -> Tensor:
-        up = torch.ones_like(a) if low is None else relu(a - low, b - low)
+        up = torch.ones_like(a) if low is None else relu(*((a - low, b - low) if low else (a, b)))
         return up if high is None else up - relu(a - high, b - high)
 
     return slope

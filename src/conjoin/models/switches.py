@@ -96,8 +96,10 @@ def _changes(blocks: Tensor) -> Tensor:
     flags = blocks[1:] != blocks[:-1]
     if flags.shape[2] % 8 or not flags.numel():
         return flags.sum(2, dtype=torch.int32)
-    parts = flags.view(torch.int64).split(_CARRIED, 2)
-    sums = torch.stack([part.sum(2) for part in parts], 2)
+    eights = flags.view(torch.int64)
+    whole = eights.shape[2] // _CARRIED * _CARRIED
+    sums = eights[:, :, :whole].unflatten(2, (-1, _CARRIED)).sum(3)
+    sums = torch.cat([sums, eights[:, :, whole:].sum(2, keepdim=True)], 2)
     return sums.view(torch.uint8).sum(2, dtype=torch.int32)
 
 

@@ -287,6 +287,7 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "tensordot over the batch": (lambda z: torch.tensordot(EIGHT, z, 1), "tensordot"),
     "flip": (lambda z: z.flip(0), "flip"),
     "roll": (lambda z: z.roll(1, 0), "roll"),
+    "rows pushed on": (lambda z: functional.pad(z, (0, 0, 1, -1)), "pad"),
     "turned rows": (lambda z: z[torch.arange(7, -1, -1)], "getitem"),
     "two rows changed": (lambda z: z[[1, 0, 2, 3, 4, 5, 6, 7]], "getitem"),
     "rows selected": (lambda z: z.index_select(0, torch.arange(7, -1, -1)), "index_select"),
