@@ -12,6 +12,7 @@ from conjoin.core.dataset import Dataset
 from conjoin.core.protocols import Batch
 from conjoin.core.random import Streams
 from conjoin.data import fashion_mnist, marked
+from conjoin.models import cuts
 from conjoin.models.torch import TorchModel
 from conjoin.models.zoo import shipped
 from conjoin.nn import MinMax
@@ -37,6 +38,12 @@ def biased(module: nn.Module, seed: int) -> None:
         for number, (name, value) in enumerate(module.named_parameters()):
             if name.endswith("bias"):
                 value.copy_(0.3 * numbers(*value.shape, seed=1000 * seed + number))
+
+
+@pytest.fixture
+def fours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let batches of four be passes of four rows, also on processors where a pass has 16."""
+    monkeypatch.setattr(cuts, "fewest", lambda: cuts.TILE)
 
 
 @pytest.fixture(scope="session")

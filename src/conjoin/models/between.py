@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from conjoin.core.protocols import Batch
 from conjoin.core.slice import OUTPUT, Cut
 from conjoin.errors import CutError
-from conjoin.models.cuts import TILE, ReachedError, Visit, pad, padded, plainly, watched
+from conjoin.models.cuts import (
+    TILE,
+    ReachedError,
+    Visit,
+    filled,
+    least_of,
+    pad,
+    padded,
+    plainly,
+    watched,
+)
 from conjoin.models.graph import Part, UntraceableError, carve
 from conjoin.models.held import hooked
 from conjoin.models.secant import paused
@@ -61,7 +71,7 @@ class Passes:
         if part is None:
             return self._hooked(batch, written, wanted)
         x, context = padded(batch.x, batch.context)
-        return part(x, context, tuple(_put(z) for z in written.values()), len(batch))
+        return part(x, context, tuple(_put(z, batch) for z in written.values()), len(batch))
 
     def parted(self, batch: Batch, wanted: tuple[Cut, ...]) -> bool:
         """Tell whether the last cut is known to depend on the input through the others alone."""
@@ -93,7 +103,7 @@ class Passes:
             by_hooks = self._hooked(few, rows, wanted)
             x, context = padded(few.x, few.context)
             try:
-                by_graph = part(x, context, tuple(_put(z) for z in rows.values()), len(few))
+                by_graph = part(x, context, tuple(_put(z, few) for z in rows.values()), len(few))
             except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
                 return None  # it took a branch that the module does not, e.g. by what is None
         return part if all(map(_same, by_graph, by_hooks)) else None
@@ -101,7 +111,7 @@ class Passes:
     def _hooked(self, batch: Batch, written: Values, wanted: tuple[Cut, ...]) -> tuple[Tensor, ...]:
         """Do a full pass with hooks; stop as soon as all is there."""
         inner = tuple(cut for cut in wanted if cut != OUTPUT)
-        visit = Visit({cut: _put(z) for cut, z in written.items()}, inner, len(batch))
+        visit = Visit({cut: _put(z, batch) for cut, z in written.items()}, inner, len(batch))
         handles = watched(self.module, visit, whole=OUTPUT in wanted)
         found: dict[Cut, Tensor] = {}
         try:
@@ -157,9 +167,9 @@ class Passes:
         return self._calls[shape]
 
 
-def _put(value: Tensor) -> Tensor:
+def _put(value: Tensor, batch: Batch) -> Tensor:
     with plainly():
-        return pad(value, -len(value) % TILE)
+        return pad(value, filled(len(value), least_of(batch.x)) - len(value))
 
 
 def _same(one: Tensor, two: Tensor) -> bool:

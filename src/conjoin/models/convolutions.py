@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from conjoin.models.call import Call
-from conjoin.models.cuts import TILE
+from conjoin.models.cuts import fillings
 
 _NAMES = frozenset({"conv1d", "conv2d", "conv3d", "convolution"})
 
@@ -35,7 +35,7 @@ class LastConvolution(TorchFunctionMode):
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        self.sizes, self.output = {count, count + -count % TILE}, None
+        self.sizes, self.output = {count, *fillings(count)}, None
 
     def __torch_function__(
         self,

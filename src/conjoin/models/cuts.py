@@ -11,15 +11,18 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from conjoin.core.slice import OUTPUT, Cut, Side
 from conjoin.errors import CutError
 
 TILE = 4
+SMALL = 4096  # numbers in an input, up to which a few rows more cost little
 Path = tuple[int | str, ...]
 Place = tuple[str, Side, int]  # module, side, call
 
@@ -55,10 +58,42 @@ def pad(value: Tensor, spare: int) -> Tensor:
     return torch.cat([value, value[-1:].detach().expand(spare, *value.shape[1:])])
 
 
+@lru_cache(maxsize=1)
+def fewest() -> int:
+    """Return from how many rows on dense kernels of this processor round every row alike.
+
+    It is ``TILE`` on most; processors with tiles of registers take other kernels below 16.
+    """
+    with torch.no_grad(), plainly():
+        for terms, units in ((784, 10), (300, 100)):
+            weight = torch.arange(units * terms).sin().view(units, terms)
+            x = torch.arange(64 * terms).cos().view(64, terms)
+            parts = [functional.linear(part, weight) for part in x.split(TILE)]
+            if not torch.equal(torch.cat(parts), functional.linear(x, weight)):
+                return 16
+    return TILE
+
+
+def filled(count: int, least: int = TILE) -> int:
+    """Return the rows of a pass of ``count`` examples: a multiple of ``TILE``, and ``least``."""
+    return max(count + -count % TILE, least) if count else 0
+
+
+def fillings(count: int) -> frozenset[int]:
+    """Return how many rows a pass of ``count`` examples may have, whatever the examples are."""
+    return frozenset({filled(count), filled(count, fewest())})
+
+
+def least_of(x: Tensor) -> int:
+    """Return how many rows a pass of such inputs has at least."""
+    small = x.device.type == "cpu" and x.shape[1:].numel() <= SMALL
+    return fewest() if small else TILE
+
+
 def padded(x: Tensor, context: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Pad to a multiple of ``TILE`` rows; copies, since a layer may write into its input."""
+    """Pad to as many rows as a pass has; copies, since a layer may write into its input."""
     with plainly():
-        spare = -len(x) % TILE
+        spare = filled(len(x), least_of(x)) - len(x)
         return pad(x, spare), {name: pad(value, spare) for name, value in context.items()}
 
 
@@ -78,10 +113,11 @@ def take_out(raw: Any, cut: Cut, path: Path, count: int) -> Tensor:
         value = _found(raw, cut, path)
         if cut.at is not None:
             value = value.select(1, _position(value, cut))
-        if value.ndim == 0 or len(value) != count + -count % TILE:
+        if value.ndim == 0 or len(value) not in fillings(count):
+            sizes = " or ".join(map(str, sorted(fillings(count))))
             raise CutError(
                 f"{cut}: the value there has shape {tuple(value.shape)}, of which the first axis is "
-                f"not the batch ({count} examples, padded to {count + -count % TILE})"
+                f"not the batch ({count} examples, padded to {sizes})"
             )
         taken = value[:count].clone()
         if torch.is_grad_enabled() and taken.is_floating_point() and not taken.requires_grad:

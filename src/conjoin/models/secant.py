@@ -25,7 +25,7 @@ Reference: shrikumar2017, section 3.5 (the rescale rule), between any two points
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,14 +54,15 @@ class Slopes(TorchFunctionMode):
 
     Args:
         partner: For each row of the batch, the row at the other end; itself for a derivative.
-        tile: The batch may be padded to a multiple of this many rows.
+        sizes: To how many rows the batch may be padded; by rows that are their own partners.
     """
 
-    def __init__(self, partner: Tensor, tile: int) -> None:
+    def __init__(self, partner: Tensor, sizes: Collection[int] = ()) -> None:
         super().__init__()
-        own, whole = len(partner), len(partner) + -len(partner) % tile
-        padding = torch.arange(own, whole, device=partner.device)
-        self.partners = {own: partner, whole: torch.cat([partner, padding])}
+        self.partners = {len(partner): partner}
+        for size in sizes:
+            padding = torch.arange(len(partner), size, device=partner.device)
+            self.partners[size] = torch.cat([partner, padding])
         self.seconds = Seconds()
         self.active = True
 

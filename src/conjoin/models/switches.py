@@ -12,7 +12,7 @@ It tells where a path crosses the pieces of a network, *not* how much the gradie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -33,12 +33,12 @@ class Switches(TorchFunctionMode):
     Args:
         rows: Of the batch; it may be padded with more.
         blocks: The whole batches among them.
-        tile: The batch may be padded to a multiple of this many rows.
+        sizes: To how many rows the batch may be padded.
     """
 
-    def __init__(self, rows: int, blocks: int, tile: int = 1) -> None:
+    def __init__(self, rows: int, blocks: int, sizes: Collection[int] = ()) -> None:
         super().__init__()
-        self.sizes = {rows, rows + -rows % tile}
+        self.sizes = {rows, *sizes}
         self.rows, self.blocks = rows, blocks
         self.total: Tensor | None = None
 

@@ -5,8 +5,9 @@ parameters inside :meth:`TorchModel.held`. Where ``torch.fx`` can trace the modu
 cuts computes only what it needs; elsewhere hooks on a full pass give the same values.
 
 Batches are padded to a multiple of four rows, since matrix kernels round the last odd rows of a batch
-differently. What then holds on a CPU: batches of any multiple of four rows, cut from the data in
-order, agree bit for bit; in other batches an example may come to another place modulo four, and for
+differently, and to 16 at least for small inputs on processors that need it (:mod:`conjoin.models.cuts`).
+What then holds on a CPU: batches of any multiple of four rows, cut from the data in
+order, agree bit for bit, as long as passes are of 16 rows where those are needed; in other batches an example may come to another place modulo four, and for
 dense layers of some widths the kernels round by that place (1 of 40 in single precision, 15 of 40 in
 double; convolutions none of those tried), so they agree to rounding. No padding mends that.
 """
@@ -27,7 +28,7 @@ from conjoin.core.protocols import NO_VALUES, Batch
 from conjoin.core.slice import INPUT, OUTPUT, Cut
 from conjoin.errors import CapabilityError, ModelError, PostconditionError
 from conjoin.models.between import Passes
-from conjoin.models.cuts import TILE, one_attention, padded
+from conjoin.models.cuts import filled, fillings, least_of, one_attention, padded
 from conjoin.models.held import Snapshot, digest, snapshot
 from conjoin.models.secant import Slopes
 from conjoin.models.switches import Switches
@@ -158,7 +159,7 @@ class TorchModel:
         Raises:
             CapabilityError: In the pass, at an operation without a secant, naming it.
         """
-        with self.held(), Slopes(partner, TILE):
+        with self.held(), Slopes(partner, fillings(len(partner))):
             yield
 
     def parted(self, batch: Batch, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
@@ -172,7 +173,7 @@ class TorchModel:
         self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES
     ) -> Tensor:
         """Return in what share of the network's pieces neighbouring blocks of rows differ."""
-        seen = Switches(len(batch), blocks, TILE)
+        seen = Switches(len(batch), blocks, fillings(len(batch)))
         with self.held(), torch.no_grad(), seen:
             self.run(batch, put=put)
         return seen.shares(batch.x.device)
@@ -269,7 +270,12 @@ class TorchModel:
 
     def _forward(self, x: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         """Pass through the whole module, padded; once it is seen not to write, without a copy."""
-        if self._reads_only and self._held is not None and not context and len(x) % TILE == 0:
+        if (
+            self._reads_only
+            and self._held is not None
+            and not context
+            and len(x) == filled(len(x), least_of(x))
+        ):
             before = x._version
             out = self._logits(self._raw(x, context))
             if x._version != before:

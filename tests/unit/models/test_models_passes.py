@@ -258,6 +258,7 @@ def test_hooks_and_patched_forwards_are_part_of_the_network() -> None:
     torch.testing.assert_close(twisted, leaf.module(X))
 
 
+@pytest.mark.usefixtures("fours")
 def test_a_graph_that_computes_something_else_is_not_used() -> None:
     class Counts(nn.Module):
         """Its forward pass differs while it is traced."""
@@ -278,6 +279,7 @@ def test_a_graph_that_computes_something_else_is_not_used() -> None:
     assert torch.equal(model.run(batch_of(x), put={Cut("a"): z})[0], out)
 
 
+@pytest.mark.usefixtures("fours")
 @pytest.mark.parametrize(
     "module",
     [nn.Linear(8, 3), nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5)).eval()],
@@ -291,6 +293,7 @@ def test_bare_layers_and_containers_are_models(module: nn.Module) -> None:
     assert torch.equal(model.run(batch_of(x), take=(raw,))[0], module(x))
 
 
+@pytest.mark.usefixtures("fours")
 def test_arguments_with_defaults_need_no_context() -> None:
     class Scales(nn.Module):
         def __init__(self) -> None:

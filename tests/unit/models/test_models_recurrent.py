@@ -156,7 +156,7 @@ def test_secants_are_those_of_cells_pushed_forwards_one_input_at_a_time(
         return state[0] if isinstance(state, tuple) else state
 
     x = numbers(2, STEPS, WIDTH, seed=5, dtype=DOUBLE).requires_grad_()
-    with Slopes(torch.tensor([1, 0]), 1):
+    with Slopes(torch.tensor([1, 0])):
         out = last(x)
         (found,) = torch.autograd.grad(out[0, 1], x)
     ends = x.detach()
@@ -190,7 +190,7 @@ def test_rows_that_are_their_own_partners_have_derivatives(name: str) -> None:
     x = numbers(4, STEPS, WIDTH, seed=6, dtype=DOUBLE).requires_grad_()
     plain = module(x)
     (wanted,) = torch.autograd.grad(plain.square().sum(), x)
-    with Slopes(torch.arange(4), 1):
+    with Slopes(torch.arange(4)):
         out = module(x)
         (slope,) = torch.autograd.grad(out.square().sum(), x)
     assert out.equal(plain) and torch.allclose(slope, wanted, rtol=0, atol=1e-12)
@@ -204,7 +204,7 @@ def test_states_that_depend_on_the_input_are_followed(kind: type[Layer], count: 
     x = numbers(count, HIDDEN, seed=5, dtype=DOUBLE).requires_grad_()
     steps = numbers(STEPS, 1, WIDTH, seed=6, dtype=DOUBLE).repeat(1, count, 1)  # stand still
     partner = torch.arange(count).flip(0)
-    with Slopes(partner, 1):
+    with Slopes(partner):
         begun = x.tanh()[None]
         out = layer(steps, (begun, x.square()[None]) if kind is nn.LSTM else begun)[0]
         out = out.transpose(0, 1).sum((1, 2))
@@ -251,7 +251,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 def test_what_cannot_be_followed_is_refused_by_name(name: str) -> None:
     function, said = REFUSED[name]
     x = numbers(4, STEPS, WIDTH, seed=5, dtype=DOUBLE).requires_grad_()
-    with Slopes(torch.arange(4).flip(0), 1), pytest.raises(CapabilityError, match=said):
+    with Slopes(torch.arange(4).flip(0)), pytest.raises(CapabilityError, match=said):
         function(x)
 
 

@@ -383,6 +383,7 @@ def _positive(z: Tensor) -> Tensor:
         return z > 0
 
 
+@pytest.mark.usefixtures("fours")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_secant_is_refused_by_name(name: str) -> None:
     function, named = REFUSED[name]
@@ -440,7 +441,7 @@ def test_a_conversion_to_a_finer_type_passes() -> None:
     module.first.float()
     module.requires_grad_(False)  # as a held model's
     leaf = x.requires_grad_()
-    with Slopes(PARTNER, 1):
+    with Slopes(PARTNER):
         out = module(leaf)[:, 0]
         (found,) = torch.autograd.grad(out.sum(), leaf)
     gap = (found * (x[PARTNER] - x)).sum(1) - (out[PARTNER] - out)

@@ -240,7 +240,7 @@ def test_the_batch_is_found_where_it_is_as_long_as_the_sequence(count: int) -> N
         module = seeded(Encodes(first=first, ahead=False)).module.eval().requires_grad_(False)
         x = numbers(count, LENGTH, WIDTH, seed=5, dtype=DOUBLE).requires_grad_()
         partner = torch.arange(count).flip(0)
-        with Slopes(partner, 1):
+        with Slopes(partner):
             out = module(x)
             (slope,) = torch.autograd.grad(out[:, 1].sum(), x)
         change = (slope * (x[partner] - x)).flatten(1).sum(1)
@@ -263,7 +263,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_what_cannot_be_followed_is_refused_by_name(name: str) -> None:
     function, said = REFUSED[name]
     x = numbers(4, LENGTH, WIDTH, seed=5, dtype=DOUBLE).requires_grad_()
-    with Slopes(torch.arange(4).flip(0), 1), pytest.raises(CapabilityError, match=said):
+    with Slopes(torch.arange(4).flip(0)), pytest.raises(CapabilityError, match=said):
         function(x.transpose(0, 1))
 
 
@@ -286,7 +286,7 @@ def test_attention_without_a_rule_is_refused(name: str) -> None:
     make, said = ATTENTION[name]
     x = numbers(4, LENGTH, WIDTH, seed=5, dtype=DOUBLE).requires_grad_()
     layer = make().double().requires_grad_(False).train(name == "dropout")
-    with Slopes(torch.arange(4).flip(0), 1), pytest.raises(CapabilityError, match=said):
+    with Slopes(torch.arange(4).flip(0)), pytest.raises(CapabilityError, match=said):
         layer(x, x, x)
 
 
@@ -298,7 +298,7 @@ def test_keys_and_values_of_another_width_and_padding() -> None:
     partner = torch.tensor([0, 1, 2, 3])
     plain, _ = layer(x, x[..., :5], x[..., :3], key_padding_mask=padding)
     (wanted,) = torch.autograd.grad(plain.square().sum(), x)
-    with Slopes(partner, 1):  # of rows that are their own partners: derivatives
+    with Slopes(partner):  # of rows that are their own partners: derivatives
         out, seen = layer(x, x[..., :5], x[..., :3], key_padding_mask=padding)
         (slope,) = torch.autograd.grad(out.square().sum(), x)
     assert torch.allclose(out, plain) and torch.allclose(slope, wanted, atol=1e-12)
@@ -320,7 +320,7 @@ def test_the_function_of_torch_takes_boolean_masks_itself() -> None:
         return out.square().sum()
 
     (wanted,) = torch.autograd.grad(attended(), x)
-    with Slopes(torch.arange(4), 1):
+    with Slopes(torch.arange(4)):
         (slope,) = torch.autograd.grad(attended(), x)
     assert torch.allclose(slope, wanted, atol=1e-12)
 

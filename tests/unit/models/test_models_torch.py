@@ -285,6 +285,7 @@ def test_a_missing_input_is_named() -> None:
         wrap(TwoInputs())(batch_of(X))
 
 
+@pytest.mark.usefixtures("fours")
 def test_a_module_that_binds_the_other_input_works() -> None:
     class Bound(nn.Module):
         def __init__(self) -> None:
@@ -298,6 +299,7 @@ def test_a_module_that_binds_the_other_input_works() -> None:
     assert torch.equal(wrap(net)(batch_of(X[:4])), net(X[:4]))
 
 
+@pytest.mark.usefixtures("fours")
 @pytest.mark.parametrize("kind", ["tuple", "dict"])
 def test_several_outputs_ask_which_one(kind: str) -> None:
     net = Pair(kind)
