@@ -29,7 +29,7 @@ from conjoin.audit.store import Local
 from conjoin.core.result import AttackResult, Attribution, Certificate
 from integration.conftest import PGD, SMALL, Command, carry_out, results
 
-CONJOIN = [sys.executable, "-m", "conjoin.cli"]
+CONJOIN = [sys.executable, "-m", "conjoin"]
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 

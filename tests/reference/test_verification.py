@@ -25,7 +25,7 @@ from conjoin.data.vnnlib import Case, Condition, parsed
 from conjoin.errors import CapabilityError, DataError
 
 F = Fraction
-CONJOIN = [sys.executable, "-m", "conjoin.cli"]
+CONJOIN = [sys.executable, "-m", "conjoin"]
 NODES = [node("Gemm", "x w b", "h"), node("Relu", "h", "r"), node("Gemm", "r v c", "y")]
 
 

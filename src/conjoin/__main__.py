@@ -1,4 +1,4 @@
-"""``python -m conjoin.cli`` is the ``conjoin`` command."""
+"""``python -m conjoin`` is the ``conjoin`` command."""
 
 from conjoin.cli.entry import main
 
