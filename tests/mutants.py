@@ -2512,8 +2512,8 @@ CERTIFICATION = (
     Mutant(
         "the attack's own copy is judged",
         "core/run.py",
-        "came = method(meter, standing.copied(), part.rows(todo), quantity)",
-        "came = method(meter, standing, part.rows(todo), quantity)",
+        "lent = standing.copied()",
+        "lent = standing",
         (f"{UNSEEN}::test_a_method_may_write_to_what_it_is_lent_and_deceives_nobody",),
     ),
     Mutant(
@@ -3534,6 +3534,51 @@ STRONGER = (
     ),
 )
 
+TRACE = "tests/unit/core/test_trace.py"
+TRACES = (
+    Mutant(
+        "a trace counts the passes of a repeated example once",
+        "core/trace.py",
+        "number = self.passes[rows] + before",
+        "number = self.passes[rows] + 1",
+        (TRACE,),
+    ),
+    Mutant(
+        "a trace takes points outside the set",
+        "core/trace.py",
+        "value = torch.where(question.within(z), value, torch.inf)",
+        "value = value",
+        (TRACE,),
+    ),
+    Mutant(
+        "a checkpoint comes one power of two late",
+        "core/trace.py",
+        "after = number.double().log2().ceil()",
+        "after = number.double().log2().floor().add(1)",
+        (TRACE,),
+    ),
+    Mutant(
+        "the first success is the last",
+        "core/trace.py",
+        'self.first.scatter_reduce_(0, rows, won, "amin")',
+        "self.first[rows] = won",
+        (TRACE,),
+    ),
+    Mutant(
+        "twins are told",
+        "models/smoothed.py",
+        "outputs = self.model(unmarked(batch))",
+        "outputs = self.model(batch)",
+        (TRACE,),
+    ),
+    Mutant(
+        "a trace is read as it was written but for its end",
+        "audit/evaluation/record.py",
+        "seen = [(n - 1).bit_length() + 1 if n else 0 for n in passes]",
+        "seen = [(n - 1).bit_length() if n else 0 for n in passes]",
+        (EVALUATION,),
+    ),
+)
 EVALUATIONS = (
     Mutant(
         "certified points are attacked",
@@ -5040,6 +5085,7 @@ MUTANTS = (
     *OTHER_DOMAINS,
     *CERTIFICATION,
     *SEMANTIC_METHODS,
+    *TRACES,
     *EVALUATIONS,
     *PERTURBATION_METHODS,
     *PROPAGATION,

@@ -34,6 +34,7 @@ from conjoin.core.protocols import (
     Model,
     Observer,
     Preparable,
+    Witness,
 )
 from conjoin.core.quantity import Quantity, Target, given
 from conjoin.core.random import Streams
@@ -50,10 +51,13 @@ class Run:
     Attributes:
         batch_size: Examples per pass; by default 128, and fewer where inputs are large.
         observe: Called with an :class:`Event` after each batch.
+        witness: Told of every pass that an attack makes, e.g. a
+            :class:`~conjoin.core.trace.Trace`: rows of the data, batch and outputs.
     """
 
     batch_size: int | None = None
     observe: Observer | None = None
+    witness: Witness | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
@@ -119,7 +123,7 @@ def drive(
     count, start = Count(), time.perf_counter()
     rows_of_pass = run.rows(data.x.shape)
     size = max(rows_of_pass, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
-    meter = metered(model, count)
+    meter = metered(model, count, run.witness)
     whole: dict[str, Tensor] = {}
     with untouched(model), listening() as passed_over:
         for first in range(0, len(data), size):

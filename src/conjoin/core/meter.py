@@ -17,9 +17,20 @@ from torch import Tensor
 
 from conjoin.core.naming import describe
 from conjoin.core.operator import Step
-from conjoin.core.protocols import NO_VALUES, Batch, Held, Layered, Model, Parted, Secant, Sliceable
+from conjoin.core.protocols import (
+    NO_VALUES,
+    Batch,
+    Held,
+    Layered,
+    Model,
+    Parted,
+    Secant,
+    Sliceable,
+    Witness,
+)
 from conjoin.core.rung import meets
 from conjoin.core.slice import INPUT, OUTPUT, Cut
+from conjoin.core.witness import MARK, unmarked
 from conjoin.errors import PostconditionError
 
 
@@ -36,9 +47,10 @@ class Meter:
 
     model: Model
     count: Count
+    witness: Witness | None
 
-    def __init__(self, model: Model, count: Count) -> None:
-        vars(self).update(model=model, count=count)
+    def __init__(self, model: Model, count: Count, witness: Witness | None) -> None:
+        vars(self).update(model=model, count=count, witness=witness)
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: the next pass must be the same model's."""
@@ -54,7 +66,14 @@ class Meter:
 
     def __call__(self, batch: Batch, /) -> Tensor:
         """Pass through the model."""
-        return self._counted(self.model(batch), len(batch))
+        own = unmarked(batch)
+        outputs = self._counted(self.model(own), len(batch))
+        self._told(batch, own, outputs)
+        return outputs
+
+    def _told(self, batch: Batch, own: Batch, outputs: Tensor) -> None:
+        if own is not batch and self.witness is not None and isinstance(outputs, Tensor):
+            self.witness(batch.context[MARK], own, outputs)
 
     def _counted(self, out: Tensor, examples: int) -> Tensor:
         self.count.forward += examples
@@ -76,12 +95,15 @@ class _Sliceable(Meter):
         take: tuple[Cut, ...] = (OUTPUT,),
     ) -> tuple[Tensor, ...]:
         """Pass through a part of the model; what is only put in or read at the input is free."""
-        taken = cast(Sliceable, self.model).run(batch, put=put, take=take)
+        own = unmarked(batch)
+        taken = cast(Sliceable, self.model).run(own, put=put, take=take)
         computed = [
             t for t, cut in zip(taken, take, strict=True) if cut != INPUT and cut not in put
         ]
         if computed:
             self._counted(computed[-1], len(computed[-1]))
+        if not put and OUTPUT in take:
+            self._told(batch, own, taken[take.index(OUTPUT)])
         return taken
 
 
@@ -92,14 +114,14 @@ class _Secant(_Sliceable):
 
     def parted(self, batch: Batch, cuts: tuple[Cut, ...], stop: Cut, /) -> bool:
         """Tell whether the model knows that the cuts part it in two."""
-        return meets(self.model, Parted) and self.model.parted(batch, cuts, stop)
+        return meets(self.model, Parted) and self.model.parted(unmarked(batch), cuts, stop)
 
     def switched(
         self, batch: Batch, blocks: int, /, *, put: Mapping[Cut, Tensor] = NO_VALUES
     ) -> Tensor:
         """Compare the pieces of neighbouring blocks, in one pass."""
         self.count.forward += len(batch)
-        return cast(Secant, self.model).switched(batch, blocks, put=put)
+        return cast(Secant, self.model).switched(unmarked(batch), blocks, put=put)
 
 
 class _Steps:
@@ -107,7 +129,7 @@ class _Steps:
 
     def steps(self, example: Batch, /) -> tuple[Step, ...]:
         """Return the operators of the model."""
-        return cast(Layered, self.model).steps(example)
+        return cast(Layered, self.model).steps(unmarked(example))
 
 
 class _Layered(_Steps, Meter):
@@ -122,15 +144,15 @@ class _LayeredSecant(_Steps, _Secant):
     pass
 
 
-def metered(model: Model, count: Count) -> Meter:
-    """Count the passes of a model; the result can do exactly what the model can."""
+def metered(model: Model, count: Count, witness: Witness | None = None) -> Meter:
+    """Count the passes of a model, and tell a witness; the result can do exactly what the model can."""
     # By name: the check of a whole protocol costs more than a small network's pass.
     layered = hasattr(model, "steps")
     if hasattr(model, "secants") and hasattr(model, "run"):
-        return (_LayeredSecant if layered else _Secant)(model, count)
+        return (_LayeredSecant if layered else _Secant)(model, count, witness)
     if hasattr(model, "run"):
-        return (_LayeredSliceable if layered else _Sliceable)(model, count)
-    return (_Layered if layered else Meter)(model, count)
+        return (_LayeredSliceable if layered else _Sliceable)(model, count, witness)
+    return (_Layered if layered else Meter)(model, count, witness)
 
 
 @dataclass(frozen=True, slots=True)

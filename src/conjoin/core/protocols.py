@@ -434,6 +434,7 @@ class Event:
 
 
 Observer = Callable[[Event], None]
+Witness = Callable[[Tensor, Batch, Tensor], None]  # of a pass: rows of the data, batch, outputs
 
 __all__ = [
     "Attack",
@@ -461,6 +462,7 @@ __all__ = [
     "Sharing",
     "Sliceable",
     "Sweeping",
+    "Witness",
     "carried",
     "forwards",
     "tiled",

@@ -66,6 +66,7 @@ from conjoin.core.rung import meets
 from conjoin.core.settings import modes_kept
 from conjoin.core.slice import Cut
 from conjoin.core.threat import Threat
+from conjoin.core.witness import marked
 
 
 def attack(
@@ -101,8 +102,11 @@ def attack(
         todo = (clean > quantity.goal).nonzero()[:, 0]
         if len(todo):
             standing = batch.rows(todo)
+            lent = standing.copied()
+            if run.witness is not None:
+                lent = marked(lent, rows[todo])
             with modes_kept():
-                came = method(meter, standing.copied(), part.rows(todo), quantity)
+                came = method(meter, lent, part.rows(todo), quantity)
             found = check_candidates(method, came, standing.x, part.rows(todo))
             reached = value_of(meter, quantity, standing.at(found))
             better = reached < clean[todo]

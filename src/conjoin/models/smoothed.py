@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from conjoin.core.protocols import Batch, Held, Model
+from conjoin.core.witness import unmarked
 from conjoin.errors import CapabilityError, PlanError
 from conjoin.models.call import Call
 
@@ -49,7 +50,7 @@ class Smoothed:
                 no kinks, or they lie where functions of ``torch`` are not seen.
         """
         with _Rounded(self.sharpness) as mode:
-            outputs = self.model(batch)
+            outputs = self.model(unmarked(batch))
         if not mode.count and outputs.requires_grad:
             raise CapabilityError(
                 "nothing of this model could be rounded off: it has no relu, no maximum and the "

@@ -25,6 +25,7 @@ import conjoin
 from conjoin import L1, L2, Dataset, Linf, Run, attack, predict
 from conjoin.attacks import APGD, FAB, PGD, HotFlip, WorstOf, fgsm, quick
 from conjoin.audit.evaluation import Sampled, Stop, compared, curve, worst_case
+from conjoin.audit.evaluation.record import _sealed
 from conjoin.audit.evaluation.setting import told
 from conjoin.audit.evaluation.started import Started
 from conjoin.audit.statistics import clopper_pearson, mcnemar, most_marked
@@ -336,6 +337,48 @@ def test_a_larger_budget_only_adds(tmp_path: Path) -> None:
     assert torch.equal(blind.fell, more.fell), "what was broken stays broken"
     again = attack(model, Dataset(more.inputs, data.y), Blind(), threat, seed=0)
     assert torch.equal(again.clean <= 0, more.fell)
+
+
+def test_the_record_tells_when_and_how_each_point_fell(tmp_path: Path) -> None:
+    model, data = network(20)
+    tiers = WorstOf((PGD(steps=4), APGD(steps=20)))
+    go = {"threat": Linf(0.03), "attack": tiers, "certifiers": (), "seed": 0}
+    found = worst_case(model, data, folder=tmp_path, **go)
+    rows = found.attempts().to_pylist()
+    assert {row["success"] for row in rows} == {True, False}
+    for row in rows:
+        assert (row["first"] is None) != row["success"]
+        assert len(row["trace"]) == math.ceil(math.log2(row["passes"])) + 1
+        assert row["trace"] == sorted(row["trace"], reverse=True)
+        assert (row["trace"][-1] <= 0) == row["success"]
+        if row["success"]:
+            place = math.ceil(math.log2(row["first"]))
+            assert row["trace"][place] <= 0 and all(v > 0 for v in row["trace"][:place])
+    again = worst_case(model, data, folder=tmp_path, **go)
+    assert again.attempts().equals(found.attempts()), "what is read is what was written"
+
+
+def test_a_record_of_before_there_were_traces_is_gone_on_with(tmp_path: Path) -> None:
+    model, data = network(20)
+    first = worst_case(model, data, Linf(0.03), attack=PGD(steps=2), seed=0, folder=tmp_path)
+    for path in sorted((tmp_path / "parts").glob("*.parquet")):
+        table = parquet.read_table(path)
+        story = json.loads(table.schema.metadata[b"conjoin"])
+        table = table.drop_columns(
+            [n for n in ("passes", "first", "trace") if n in table.schema.names]
+        )
+        told = {k: v for k, v in story.items() if k not in ("sha256", "versions")}
+        story["sha256"] = _sealed(table.replace_schema_metadata(None), told)
+        told = {"conjoin": json.dumps(story, sort_keys=True)}
+        parquet.write_table(table.replace_schema_metadata(told), path)
+    old = files(tmp_path)
+    more = worst_case(model, data, Linf(0.03), attack=APGD(steps=20), seed=0, folder=tmp_path)
+    assert old.items() <= files(tmp_path).items(), "a later run only adds"
+    assert bool((more.fell >= first.fell).all())
+    rows = [row for row in more.attempts().to_pylist() if row["act"] == "attack"]
+    assert [row["trace"] is None for row in rows] == [
+        row["method"].startswith("PGD") for row in rows
+    ]
 
 
 def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:

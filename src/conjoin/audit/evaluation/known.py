@@ -31,7 +31,8 @@ class Part:
         key: The step.
         rows: Positions in the data.
         columns: By name, one number for each row: ``value``, ``distance`` and ``success`` of an attack;
-            ``lower`` and ``deployed`` (whether the claim covers rounding) of a certificate.
+            ``lower`` and ``deployed`` (whether the claim covers rounding) of a certificate. Of an
+            attack also what its :class:`~conjoin.core.trace.Trace` kept, unless an older run wrote it.
         inputs: Of an attack: the worst input found, for each row.
         forward, backward: Examples that were passed through the model.
     """

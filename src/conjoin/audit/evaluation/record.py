@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from conjoin.audit.store import Store, store_at, write_text
 from conjoin.core.dataset import Dataset
 from conjoin.core.drive import versions
 from conjoin.core.postcondition import contained, part_of
+from conjoin.core.trace import CHECKPOINTS, NEVER
 from conjoin.errors import DataError, PlanError
 
 BINDING = "record.json"
@@ -168,7 +170,37 @@ def rows_of(part: Part, data: Dataset) -> pa.Table:
         made[name] = pa.array(part.columns[name].tolist(), type_)
     for name, count in (("forward", part.forward), ("backward", part.backward)):
         made[name] = pa.array([count / len(rows)] * len(rows), pa.float64())
-    return pa.table(made)
+    return pa.table(made | _traced(part.columns))
+
+
+def _traced(columns: Mapping[str, Tensor]) -> dict[str, pa.Array]:
+    """Return how an attack came about; the quantity up to the checkpoint of the example's last pass."""
+    if "trace" not in columns:
+        return {}
+    passes, first = columns["passes"].tolist(), columns["first"].tolist()
+    seen = [(n - 1).bit_length() + 1 if n else 0 for n in passes]  # checkpoints are powers of two
+    told = zip(columns["trace"].tolist(), seen, strict=True)
+    return {
+        "passes": pa.array(passes, pa.int64()),
+        "first": pa.array([None if n == NEVER else n for n in first], pa.int64()),
+        "trace": pa.array([least[:count] for least, count in told], pa.list_(pa.float32())),
+    }
+
+
+def _trace(table: pa.Table, device: torch.device) -> dict[str, Tensor]:
+    """Return what a table tells of it; records of before hold none."""
+    if "trace" not in table.column_names:
+        return {}
+    passes, first = table["passes"].to_pylist(), table["first"].to_pylist()
+    least = [
+        (own + [own[-1] if own else math.inf] * CHECKPOINTS)[:CHECKPOINTS]
+        for own in table["trace"].to_pylist()
+    ]
+    return {
+        "passes": torch.tensor(passes, device=device),
+        "first": torch.tensor([NEVER if n is None else n for n in first], device=device),
+        "trace": torch.tensor(least, dtype=torch.float64, device=device),
+    }
 
 
 def _sealed(table: pa.Table, story: Mapping[str, Any]) -> str:
@@ -193,6 +225,7 @@ def _part(
     }
     found = None
     if kind is Act.ATTACK:
+        columns |= _trace(table, x.device)
         columns["value"] = columns["value"].to(known.clean.dtype)
         won, found = columns["success"], x[rows]
         if int(won.sum()) == len(inputs) and inputs.shape[1:] == x.shape[1:]:

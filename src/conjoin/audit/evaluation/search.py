@@ -28,6 +28,7 @@ from conjoin.core.postcondition import part_of, placed
 from conjoin.core.protocols import Attack, Certifier, Event
 from conjoin.core.quantity import Quantity, Target
 from conjoin.core.threat import Threat
+from conjoin.core.trace import Trace
 from conjoin.drivers import Labelled, Network
 from conjoin.errors import CapabilityError, PlanError
 
@@ -188,15 +189,18 @@ class Search:
 
     def _attacked(self, step: Step, method: Attack, rows: Tensor) -> Part:
         setting = self.known.setting
+        some, set_ = setting.data.select(rows), part_of(setting.threat, rows)
+        aim, quantity = self.known.aim[rows], setting.quantity
+        trace = Trace.of(setting.model, some.x, aim, set_, quantity)
         found = core.attack(
             setting.model,
-            setting.data.select(rows),
+            some,
             method,
-            part_of(setting.threat, rows),
+            set_,
             seed=step.seed,
-            quantity=setting.quantity,
+            quantity=quantity,
             target=setting.target,
-            run=Run(setting.run.batch_size),
+            run=Run(setting.run.batch_size, witness=trace),
         )
         story = found.provenance
         self.within.update(dict.fromkeys(story.passed_over))
@@ -204,6 +208,7 @@ class Search:
             "success": found.success,
             "value": found.value,
             "distance": found.distance.double(),
+            **{name: column.to(rows.device) for name, column in trace.columns.items()},
         }
         return Part(step.key, rows, columns, found.inputs, story.forward, story.backward)
 
