@@ -3537,6 +3537,20 @@ STRONGER = (
 TRACE = "tests/unit/core/test_trace.py"
 TRACES = (
     Mutant(
+        "numbers in a tuple are not looked at",
+        "core/counted.py",
+        "for one in value if several else (value,):",
+        "for one in () if several else (value,):",
+        ("tests/unit/core/test_counted.py",),
+    ),
+    Mutant(
+        "a target may take what it likes",
+        "core/postcondition.py",
+        "if isinstance(target, type) or not callable(target) or not takes(target, 2):",
+        "if isinstance(target, type) or not callable(target):",
+        ("tests/unit/core/test_counted.py",),
+    ),
+    Mutant(
         "a trace counts the passes of a repeated example once",
         "core/trace.py",
         "number = self.passes[rows] + before",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from conjoin.attacks.descent import LEAVING, Found, Steppable, descended, steppable
 from conjoin.attacks.kept import Kept
+from conjoin.core.counted import check_numbers
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.naming import name_of
 from conjoin.core.projection import column
@@ -50,6 +51,7 @@ class APGD:
     surrogate: Question | None = log_likelihood
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.steps < 1 or self.restarts < 1:
             raise PlanError(f"steps and restarts must be positive; got {self!r}")
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from conjoin.attacks.decision import HopSkipJump
 from conjoin.attacks.kept import Kept
 from conjoin.attacks.square import Square
+from conjoin.core.counted import check_numbers
 from conjoin.core.passed_over import pass_over
 from conjoin.core.postcondition import check_candidates, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
@@ -51,6 +52,7 @@ class BlackBox:
     samples: int = 200
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if min(self.queries, self.rounds, self.samples) < 1 or self.directions < 2:
             raise PlanError(f"expected positive numbers, and directions >= 2; got {self!r}")
 

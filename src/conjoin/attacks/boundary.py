@@ -22,6 +22,7 @@ from conjoin.attacks.deepfool import DeepFool
 from conjoin.attacks.fmn import FMN
 from conjoin.core.ball import Ball
 from conjoin.core.boundary import crossing
+from conjoin.core.counted import check_numbers
 from conjoin.core.drive import Run
 from conjoin.core.evidence import Evidence
 from conjoin.core.naming import describe
@@ -53,6 +54,7 @@ class OntoBoundary:
     rounds: int = 8
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.rounds < 0:
             raise PlanError(f"rounds must be >= 0; got {self.rounds}")
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from conjoin.attacks.nearest import Nearest, Searchable, searchable
 from conjoin.core.ball import L2
+from conjoin.core.counted import check_numbers
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.linearised import inner
 from conjoin.core.projection import column
@@ -61,6 +62,7 @@ class CarliniWagner:
     confidence: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         counts = min(self.steps, self.searches)
         if counts < 1 or not self.step_size > 0 or not self.confidence >= 0:
             raise PlanError(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from conjoin.core.arguments import check_method
 from conjoin.core.boundary import bisected
+from conjoin.core.counted import check_numbers
 from conjoin.core.postcondition import check_candidates, contained, part_of, value_of
 from conjoin.core.projection import column
 from conjoin.core.protocols import Attack, Batch, Model
@@ -45,6 +46,7 @@ class Closest:
     steps: int = 8
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_method(self.attack, "an attack, e.g. PGD()")
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:

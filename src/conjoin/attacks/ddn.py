@@ -18,6 +18,7 @@ from torch import Tensor
 
 from conjoin.attacks.fmn import Schedule, Turn, check_schedule, followed
 from conjoin.attacks.nearest import searchable
+from conjoin.core.counted import check_numbers
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Threat
@@ -45,6 +46,7 @@ class DDN:
     candidates: int = 9
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_schedule(self, self._schedule, self.shrink)
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:

@@ -25,6 +25,7 @@ from conjoin.attacks.fmn import euclidean
 from conjoin.attacks.nearest import Nearest, Searchable, searchable
 from conjoin.attacks.units import has_units, in_units
 from conjoin.core.boundary import bisected
+from conjoin.core.counted import check_numbers
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
@@ -54,6 +55,7 @@ class HopSkipJump:
     probes: int = 60
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.rounds < 1 or self.probes < 2:
             raise PlanError(f"expected rounds >= 1 and probes >= 2; got {self!r}")
 

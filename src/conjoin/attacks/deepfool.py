@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from conjoin.attacks.nearest import Nearest, searchable
+from conjoin.core.counted import check_numbers
 from conjoin.core.linearised import nearest_plane
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
@@ -42,6 +43,7 @@ class DeepFool:
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.steps < 1 or self.candidates < 1 or not 0 <= self.overshoot < 1:
             raise PlanError(
                 f"steps and candidates must be positive and 0 <= overshoot < 1; got {self!r}"

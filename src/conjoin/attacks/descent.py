@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from conjoin.attacks.kept import Kept
+from conjoin.core.counted import check_numbers
 from conjoin.core.gradient import outputs_and_gradient
-from conjoin.core.naming import name_of
+from conjoin.core.naming import describe, name_of
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import (
     LogitRatio,
@@ -63,7 +64,15 @@ def descended(surrogate: Question | None, quantity: Quantity) -> Question:
     ``log_likelihood`` and ``logit_ratio`` fall where the margin falls, and so they stand for it
     alone: of a class to be reached, or of a contrast, they would lead elsewhere, and the quantity
     itself is descended. Other surrogates are taken at their word.
+
+    Raises:
+        PlanError: If it is no function of outputs and aims.
     """
+    if surrogate is not None and (isinstance(surrogate, type) or not callable(surrogate)):
+        raise PlanError(
+            "expected a surrogate, e.g. surrogate=log_likelihood, or None for the quantity itself; got "
+            f"{describe(surrogate)}"
+        )
     if surrogate is None or (
         isinstance(surrogate, LogLikelihood | LogitRatio) and not isinstance(quantity, Margin)
     ):
@@ -96,6 +105,7 @@ class PGD:
     surrogate: Question | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.steps < 1 or self.restarts < 1 or not self.step_size > 0:
             raise PlanError(f"steps, restarts and step_size must be positive; got {self!r}")
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from conjoin.attacks.descent import LEAVING
 from conjoin.attacks.units import in_units
 from conjoin.core.ball import Ball
+from conjoin.core.counted import check_numbers
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.hyperplane import onto_plane
 from conjoin.core.projection import column
@@ -53,6 +54,7 @@ class FAB:
     surrogate: Question | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.steps < 1 or self.restarts < 1:
             raise PlanError(f"steps and restarts must be positive; got {self!r}")
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from conjoin.attacks.nearest import Nearest, Searchable, searchable
 from conjoin.core.ball import L2, Ball
+from conjoin.core.counted import check_numbers
 from conjoin.core.gradient import outputs_and_gradient
 from conjoin.core.linearised import inner, nearest_plane
 from conjoin.core.projection import column
@@ -99,6 +100,7 @@ class FMN:
     candidates: int = 9
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_schedule(self, self._schedule, self.shrink)
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from conjoin.attacks.trial import AT_ONCE, Edits, listed_by, tried
+from conjoin.core.counted import check_numbers
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Threat
@@ -47,6 +48,7 @@ class Greedy:
     at_once: int = AT_ONCE
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.at_once < 1 or (self.blank is not None and self.blank < 0):
             raise PlanError(f"at_once must be positive, and a blank a token >= 0; got {self!r}")
 

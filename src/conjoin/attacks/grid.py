@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from conjoin.core.counted import check_numbers
 from conjoin.core.drive import Run
 from conjoin.core.postcondition import part_of, value_of
 from conjoin.core.protocols import Batch, Model, tiled
@@ -53,6 +54,7 @@ class Grid:
     points: tuple[int, ...] = (31, 5, 5)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.points or min(self.points) < 1 or math.prod(self.points) > CELLS:
             raise PlanError(
                 f"points must be at least 1 for each number of the input, {CELLS} cells in all at "
@@ -130,6 +132,7 @@ class RandomSearch:
     samples: int = 10
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.samples < 1:
             raise PlanError(f"samples must be at least 1; got {self.samples}")
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from conjoin.attacks.apgd import Descent
 from conjoin.attacks.descent import descended, steppable
 from conjoin.attacks.kept import Kept
+from conjoin.core.counted import check_numbers
 from conjoin.core.gradient import need_floats
 from conjoin.core.naming import name_of
 from conjoin.core.protocols import Batch, Model
@@ -47,6 +48,7 @@ class Homotopy:
     surrogate: Question | None = log_likelihood
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.steps < 1 or not self.sharpness or min(self.sharpness) <= 0:
             raise PlanError(
                 f"steps and sharpness must be positive, and some sharpness given; got {self!r}"

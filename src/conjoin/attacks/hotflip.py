@@ -19,6 +19,7 @@ from torch import Tensor
 
 from conjoin.attacks.embedding import Table
 from conjoin.attacks.trial import AT_ONCE, Edits, listed_by, tried
+from conjoin.core.counted import check_numbers
 from conjoin.core.protocols import Batch, Model, Sliceable
 from conjoin.core.quantity import Quantity
 from conjoin.core.random import Streams
@@ -56,6 +57,7 @@ class HotFlip:
     at_once: int = AT_ONCE
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if min(self.width, self.tries, self.at_once) < 1:
             raise PlanError(f"width, tries and at_once must be positive; got {self!r}")
 

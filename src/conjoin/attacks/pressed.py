@@ -21,6 +21,7 @@ from torch import Tensor
 
 from conjoin.attacks.worst_of import WorstOf
 from conjoin.core.arguments import check_parts
+from conjoin.core.counted import check_numbers
 from conjoin.core.passed_over import pass_over
 from conjoin.core.postcondition import check_candidates, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
@@ -50,6 +51,7 @@ class Pressed:
     within: float = 0.5
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_parts(self.first, "an attack, e.g. PGD()")
         check_parts(self.then, "an attack, e.g. PGD(steps=100)")
         if not self.within > 0:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.arguments import check_method
+from conjoin.core.counted import check_numbers
 from conjoin.core.gradient import value_and_gradient
 from conjoin.core.postcondition import check_candidates, contained, part_of, value_of
 from conjoin.core.projection import column
@@ -58,6 +59,7 @@ class OnGrid:
     rounds: int = 10
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_method(self.attack, "an attack, e.g. PGD()")
         if self.levels < 2 or self.rounds < 0 or not self.low < self.high:
             raise PlanError(

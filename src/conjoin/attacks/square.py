@@ -24,6 +24,7 @@ from torch import Tensor
 from conjoin.attacks.descent import LEAVING
 from conjoin.attacks.units import has_units, in_units
 from conjoin.core.ball import Ball
+from conjoin.core.counted import check_numbers
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
@@ -52,6 +53,7 @@ class Square:
     share: float = 0.8
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.queries < 1 or not 0 < self.share <= 1:
             raise PlanError(f"queries must be positive and share in (0, 1]; got {self!r}")
 

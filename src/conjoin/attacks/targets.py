@@ -18,6 +18,7 @@ from torch import Tensor
 
 from conjoin.attacks.kept import Kept
 from conjoin.core.arguments import check_method
+from conjoin.core.counted import check_numbers
 from conjoin.core.postcondition import check_candidates, outputs_of, part_of, value_of
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import Margin, Quantity, margin
@@ -44,6 +45,7 @@ class EachTarget:
     targets: int = 9
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         check_method(self.attack, "an attack, e.g. APGD(surrogate=logit_ratio)")
         if self.targets < 1:
             raise PlanError(f"targets must be positive; got {self.targets}")

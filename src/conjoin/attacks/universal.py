@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.ball import Ball
+from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
 from conjoin.core.drive import Run, batch_of, untouched
 from conjoin.core.evidence import Evidence
@@ -125,6 +126,7 @@ class Descent:
     surrogate: Question = field(default=log_likelihood)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.steps < 1 or self.examples < 1 or not self.step_size > 0:
             raise PlanError(f"steps, examples and step_size must be positive; got {self!r}")
 

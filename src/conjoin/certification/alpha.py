@@ -24,6 +24,7 @@ from conjoin.certification.box import Boxes
 from conjoin.certification.head import Asked
 from conjoin.certification.lines import Lines, offsets, outer_slopes
 from conjoin.certification.relaxing import NUMBERS, apart
+from conjoin.core.counted import check_numbers
 from conjoin.core.evidence import Claim
 from conjoin.core.operator import Elementwise, SortPairs
 from conjoin.core.protocols import Batch
@@ -54,6 +55,7 @@ class AlphaCrown(Relaxation):
     claim: Claim | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.iterations < 0:
             raise PlanError(f"expected iterations >= 0; got {self.iterations!r}")
 

@@ -37,6 +37,7 @@ from conjoin.certification.known import enclosed, linear_rows
 from conjoin.certification.relaxing import Relaxing
 from conjoin.certification.tree import Tree
 from conjoin.certification.trial import Search, Trial
+from conjoin.core.counted import check_numbers
 from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.protocols import Attack, Batch, Model
 from conjoin.core.quantity import PiecewiseLinear, Quantity
@@ -71,6 +72,7 @@ class BranchAndBound(Relaxation):
     claim: Claim | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.seconds > 0 or self.splits < 0 or self.iterations < 1:
             raise PlanError(
                 "expected seconds > 0, splits >= 0 and iterations >= 1; got "

@@ -27,6 +27,7 @@ from conjoin.certification.polyhedral import Budget, Found, Search
 from conjoin.certification.relaxed import Kinked
 from conjoin.core.ball import Ball
 from conjoin.core.boundary import crossing, walked
+from conjoin.core.counted import check_numbers
 from conjoin.core.drive import Run, batch_of, untouched, versions
 from conjoin.core.evidence import Bounds, Claim, Evidence, Provenance
 from conjoin.core.gradient import value_and_gradient
@@ -64,6 +65,7 @@ class Polyhedral:
     gap: float = 1e-4
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.cells < 1 or not self.seconds > 0 or not 0 < self.gap < 0.5:
             raise PlanError(
                 f"expected cells >= 1, seconds > 0 and a gap between 0 and 0.5; got {self!r}"

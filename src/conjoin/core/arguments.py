@@ -49,8 +49,8 @@ def check_method(method: object, what: str) -> None:
         PlanError: Saying what was expected.
     """
     kind: Any = type(method)
-    takes = _takes(method, 4) if inspect.isroutine(method) else _instance_takes(kind)
-    if isinstance(method, type) or not callable(method) or not takes:
+    fits = takes(method, 4) if inspect.isroutine(method) else _instance_takes(kind)
+    if isinstance(method, type) or not callable(method) or not fits:
         raise PlanError(
             f"expected {what}, a value that is called with four arguments; got {describe(method)}"
         )
@@ -71,11 +71,11 @@ def check_parts(parts: object, what: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _instance_takes(kind: type) -> bool:
-    return _takes(getattr(kind, "__call__", None), 5)  # noqa: B004 - its signature is asked for
+    return takes(getattr(kind, "__call__", None), 5)  # noqa: B004 - its signature is asked for
 
 
-def _takes(function: Any, count: int) -> bool:
-    """Tell whether a function takes so many arguments; if it does not say, it may."""
+def takes(function: Any, count: int) -> bool:
+    """Tell whether something takes so many arguments; if it does not say, it may."""
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:
@@ -195,4 +195,5 @@ __all__ = [
     "check_quantity",
     "check_sharing",
     "check_threat",
+    "takes",
 ]

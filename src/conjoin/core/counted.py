@@ -1,8 +1,8 @@
 """Numbers that a method is made of: whole ones, and others, refused where they are none.
 
-A method is a frozen dataclass; a field that says ``int`` or ``float`` holds one. Python itself would
-find out deep inside a pass, or never: ``"20" * 2`` is a text. Whether a number is in its range is the
-method's own question.
+A method is a frozen dataclass; a field that says ``int`` or ``float`` holds one, or a tuple where
+it says it. Python itself would find out deep inside a pass, or never: ``"20" * 2`` is a text. Whether
+a number is in its range is the question of the method itself.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ def check_numbers(method: Any) -> None:
         PlanError: Naming the field, what was expected and what came.
     """
     made: Any = type(method)
-    for name, kind, optional in _fields_of(made):
-        value = getattr(method, name)
-        if not (optional and value is None):
-            check_number(value, f"{name} of {type(method).__name__}", kind)
+    for name, kind, several, optional in _fields_of(made):
+        value, what = getattr(method, name), f"{name} of {type(method).__name__}"
+        if optional and value is None:
+            continue
+        if several and not isinstance(value, tuple | list):
+            raise PlanError(f"{what} must be a tuple of numbers; got {describe(value)}")
+        for one in value if several else (value,):
+            check_number(one, what, kind)
 
 
 def check_number(value: object, what: str, kind: str = "int") -> None:
@@ -60,14 +64,15 @@ def whole(value: object, least: int, what: str) -> int:
 
 
 @lru_cache(maxsize=512)
-def _fields_of(kind: Callable[..., Any]) -> tuple[tuple[str, str, bool], ...]:
-    """Return the fields of numbers: name, kind, and whether there may be none."""
+def _fields_of(kind: Callable[..., Any]) -> tuple[tuple[str, str, bool, bool], ...]:
+    """Return the fields of numbers: name, kind, whether it is a tuple, and whether it may be none."""
     found = []
     for field in fields(kind):  # type: ignore[arg-type] # a dataclass
         said = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
         plain, optional = said.removesuffix(" | None"), said.endswith(" | None")
-        if plain in _KINDS:
-            found.append((field.name, plain, optional))
+        one = plain.removeprefix("tuple[").removesuffix(", ...]")
+        if one in _KINDS:
+            found.append((field.name, one, one != plain, optional))
     return tuple(found)
 
 

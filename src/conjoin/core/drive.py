@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from conjoin.core.arguments import check_method
+from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
 from conjoin.core.evidence import Provenance
 from conjoin.core.meter import Count, Meter, metered
@@ -60,6 +61,7 @@ class Run:
     witness: Witness | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.batch_size is not None and self.batch_size < 1:
             raise PlanError(f"batch_size must be at least 1; got {self.batch_size}")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from conjoin.core.arguments import takes
 from conjoin.core.evidence import Bounds, Claim
 from conjoin.core.meter import Meter
 from conjoin.core.naming import describe
@@ -132,9 +133,10 @@ def aimed(target: Target, outputs: Tensor, labels: Tensor) -> Tensor:
         PlanError: If it is no target.
         PostconditionError: If its answer is another.
     """
-    if not callable(target):
+    if isinstance(target, type) or not callable(target) or not takes(target, 2):
         raise PlanError(
-            f"expected a target, e.g. given, predicted or Always(3); got {describe(target)}"
+            "expected a target, e.g. given, predicted or Always(3), called with outputs and labels; "
+            f"got {describe(target)}"
         )
     aim: object = target(outputs, labels)
     shape = (len(outputs), *(aim.shape[1:] if isinstance(aim, Tensor) else ()))

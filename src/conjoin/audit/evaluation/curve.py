@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -27,6 +27,7 @@ from conjoin.audit.evaluation.search import Search, Steps, plan, setting_of
 from conjoin.audit.evaluation.setting import Act, Key, Setting, Step
 from conjoin.audit.evaluation.started import Started
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.counted import check_number
 from conjoin.core.drive import Run, untouched
 from conjoin.core.evidence import Provenance
 from conjoin.core.naming import describe
@@ -127,7 +128,12 @@ def curve(
     """
     seed = drivers.seed_from(seed)
     steps = plan(attack, certifiers, seed, None)
-    rising = tuple(sorted({float(eps) for eps in radii}))
+    if not isinstance(radii, Iterable) or isinstance(radii, str):
+        raise PlanError(f"expected radii, e.g. [0.01, 0.02, 0.05]; got {describe(radii)}")
+    given_ = tuple(radii)
+    for eps in given_:
+        check_number(eps, "a radius", "float")
+    rising = tuple(sorted({float(eps) for eps in given_}))
     if not rising or not all(0 < eps < math.inf for eps in rising):
         raise PlanError(f"expected radii, positive and finite; got {describe(radii)}: {rising}")
     if not meets(threat, Graded):

@@ -68,6 +68,8 @@ def plan(
         raise PlanError(
             f"expected stop=Stop(width=0.02) or Sampled(100, after=4); got {describe(stop)}"
         )
+    if not -(2**63) <= seed < 2**63:
+        raise PlanError(f"a record keeps seeds of 64 bits; got seed={seed}")
     attacks = tiers(attack, seed)
     if isinstance(stop, Sampled) and stop.after >= len(attacks):
         raise PlanError(

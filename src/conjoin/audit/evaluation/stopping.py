@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conjoin.audit.statistics import clopper_pearson, most_marked
+from conjoin.core.counted import check_numbers
 from conjoin.errors import PlanError
 
 FIRST = 64  # examples at the first look
@@ -33,6 +34,7 @@ class Stop:
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not (0 < self.width < 1 and 0 < self.alpha < 1):
             raise PlanError(f"width and alpha must lie between 0 and 1; got {self!r}")
 
@@ -68,6 +70,7 @@ class Sampled:
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.size < 1 or self.after < 1 or not 0 < self.alpha < 1:
             raise PlanError(f"size and after must be positive, alpha between 0 and 1; got {self!r}")
 
