@@ -1811,10 +1811,24 @@ MODELS = (
     Mutant(
         "rows of padding are partners of the first",
         "models/secant.py",
-        "padding = torch.arange(own, whole, device=partner.device)",
-        "padding = torch.arange(own, whole, device=partner.device) * 0",
+        "padding = torch.arange(len(partner), size, device=partner.device)",
+        "padding = torch.arange(len(partner), size, device=partner.device) * 0",
         (SECANT,),
         "rows of padding are cut off, and their gradients with them",
+    ),
+    Mutant(
+        "passes of small inputs are not filled",
+        "models/cuts.py",
+        "return max(count + -count % TILE, least) if count else 0",
+        "return count + -count % TILE",
+        ("tests/unit/models/test_models_passes.py",),
+    ),
+    Mutant(
+        "passes of large inputs are filled as those of small ones",
+        "models/cuts.py",
+        "x.shape[1:].numel() <= SMALL",
+        "x.shape[1:].numel() >= 0",
+        ("tests/unit/models/test_models_passes.py",),
     ),
     Mutant(
         "slopes do not end with their context",

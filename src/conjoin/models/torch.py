@@ -5,11 +5,12 @@ parameters inside :meth:`TorchModel.held`. Where ``torch.fx`` can trace the modu
 cuts computes only what it needs; elsewhere hooks on a full pass give the same values.
 
 Batches are padded to a multiple of four rows, since matrix kernels round the last odd rows of a batch
-differently, and to 16 at least for small inputs on processors that need it (:mod:`conjoin.models.cuts`).
-What then holds on a CPU: batches of any multiple of four rows, cut from the data in
-order, agree bit for bit, as long as passes are of 16 rows where those are needed; in other batches an example may come to another place modulo four, and for
-dense layers of some widths the kernels round by that place (1 of 40 in single precision, 15 of 40 in
-double; convolutions none of those tried), so they agree to rounding. No padding mends that.
+differently, and small inputs to 16 at least on processors that need it (:mod:`conjoin.models.cuts`).
+What then holds on a CPU: batches of any multiple of four rows, cut from the data in order, agree bit
+for bit, as long as passes are of 16 rows where those are needed; in other batches an example may come
+to another place modulo four, and for dense layers of some widths the kernels round by that place (1 of
+40 in single precision, 15 of 40 in double; convolutions none of those tried), so they agree to
+rounding. No padding mends that.
 """
 
 from __future__ import annotations

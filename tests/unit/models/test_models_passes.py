@@ -19,6 +19,7 @@ from conjoin.core.run import attribute, predict
 from conjoin.core.slice import INPUT, OUTPUT, Cut, Side, Slice
 from conjoin.errors import CutError
 from conjoin.models import between
+from conjoin.models import cuts as passes
 from conjoin.models.graph import UntraceableError
 from conjoin.models.places import cuts
 from conjoin.models.torch import TorchModel
@@ -360,3 +361,30 @@ def test_cuts_are_found_by_name_pattern_and_module() -> None:
     ):
         with pytest.raises(CutError, match=words):
             cuts(model, strange)
+
+
+@pytest.mark.parametrize(("width", "rows"), [(4096, 16), (4097, 8)])
+def test_passes_of_small_inputs_have_16_rows_where_a_processor_needs_them(
+    monkeypatch: pytest.MonkeyPatch, width: int, rows: int
+) -> None:
+    monkeypatch.setattr(passes, "fewest", lambda: 16)
+    seen: list[int] = []
+
+    class Counting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return super().forward(x)
+
+    net = nn.Sequential(Counting(width, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    model, x, inner = wrap(net), numbers(5, width), Cut("1")
+    with torch.no_grad():
+        expected = net(x)
+        seen.clear()
+        torch.testing.assert_close(model(batch_of(x)), expected)
+        assert seen == [rows]
+        h, out = model.run(batch_of(x), take=(inner, OUTPUT))
+        assert (len(h), len(out)) == (5, 5)
+        torch.testing.assert_close(model.run(batch_of(x), put={inner: h})[0], expected)
+        for size in (1, 17, 20):
+            assert len(model(batch_of(numbers(size, width)))) == size
+        assert model(batch_of(x[:0])).shape == (0, 3)
