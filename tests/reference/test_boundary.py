@@ -14,17 +14,21 @@ from conjoin.attribution import (
     boundary_integrated_gradients,
     boundary_saliency,
     integrated_gradients,
+    multi_boundary_integrated_gradients,
+    multi_boundary_saliency,
+    smoothed_boundary_integrated_gradients,
+    smoothed_boundary_saliency,
 )
 from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.boundary import Boundary, crossing
 from conjoin.core.dataset import Dataset
-from conjoin.core.distribution import Panels, Trapezoid
+from conjoin.core.distribution import Midpoint, Panels, Trapezoid
 from conjoin.core.drive import batch_of
 from conjoin.core.gradient import value_and_gradient
-from conjoin.core.quantity import Contrast, logit, margin, predicted
+from conjoin.core.quantity import Contrast, RunnerUp, logit, margin, predicted
 from conjoin.core.run import attack, attribute, predict
 from conjoin.core.slice import Cut, Slice
-from conjoin.errors import CapabilityError, PlanError
+from conjoin.errors import CapabilityError, DataError, PlanError
 from conjoin.models.torch import TorchModel
 from conjoin.nn.initialise import initialise
 
@@ -216,9 +220,102 @@ def test_where_there_is_no_boundary_the_map_is_zero() -> None:
     module[1].weight.data = 0.001 * numbers(5, 64)
     module[1].bias.data = torch.tensor([9.0, 0.0, 0.0, 0.0, 0.0])
     model, data = TorchModel(module), examples(5)
-    for method in (boundary_saliency(), boundary_integrated_gradients()):
+    for method in (
+        boundary_saliency(),
+        boundary_integrated_gradients(),
+        smoothed_boundary_saliency(draws=2),
+        smoothed_boundary_integrated_gradients(draws=2),
+        multi_boundary_saliency(),
+        multi_boundary_integrated_gradients(),
+    ):
         found = attribute(model, data, method, seed=0)
         assert (
             float(found.values.abs().max()) == 0 and float(found.gap.nan_to_num().abs().max()) == 0
         )
     assert not bool(nearest_boundary(model, data, L2(torch.inf), seed=0).found.any())
+
+
+def test_of_a_linear_model_smoothing_changes_nothing() -> None:
+    model, data, weight = flat()
+    search = Boundary(L2(torch.inf, OPEN))
+    _, behind = exact(model, data, weight, 2)
+    smooth = smoothed_boundary_saliency(search, 0.3, 3, quantity=logit)
+    found = attribute(model, data, smooth, seed=0)
+    assert torch.allclose(found.values, weight[found.target].reshape_as(data.x), atol=1e-12)
+    # Contrast has one piece, so noise that crosses the boundary of a third class is no matter.
+    normal = weight[found.target] - weight[behind]
+    one = behind == behind[0]
+    smooth = smoothed_boundary_saliency(search, 0.3, 3, quantity=Contrast(int(behind[0])))
+    values = attribute(model, data, smooth, seed=0).values.flatten(1)
+    assert torch.allclose(values[one], normal[one], atol=1e-12)
+    smoothed = smoothed_boundary_integrated_gradients(search, 0.3, 3)
+    plain = attribute(model, data, boundary_integrated_gradients(search), seed=0).values
+    assert torch.allclose(attribute(model, data, smoothed, seed=0).values, plain, atol=1e-12)
+
+
+class Squares(nn.Module):
+    """Logits that are weighted sums of squares."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).square() @ self.weight.T
+
+
+def test_smoothed_of_squares_they_are_those_of_both_ends_moved_alike() -> None:
+    weight, data = numbers(5, 64, dtype=DOUBLE), examples(6, dtype=DOUBLE)
+    model, scale, draws = TorchModel(Squares(weight)), 0.2, 400
+    points = data.x + 0.1 * numbers(*data.x.shape, seed=5, dtype=DOUBLE)
+    search = Fixed(data, points)  # it knows the examples alone: a noisy one would get another's
+    bsg = attribute(model, data, smoothed_boundary_saliency(search, scale, draws), seed=0)
+    a = weight[bsg.target].reshape_as(data.x)
+    mean = bsg.values / (2 * a) - points  # ∇Q = 2 a z: what is left is the mean of the noise
+    width = scale * (data.x.flatten(1).amax(1) - data.x.flatten(1).amin(1))
+    share = mean.flatten(1).std(1) / (width / draws**0.5)
+    assert bool(((share > 0.6) & (share < 1.4)).all())  # 64 elements: 0.09 is one deviation
+    big = smoothed_boundary_integrated_gradients(search, scale, draws, Midpoint(1))
+    values = attribute(model, data, big, seed=0).values  # Midpoint(1): the gradient is linear
+    assert torch.allclose(values, a * (data.x - points) * (data.x + points + 2 * mean), atol=1e-9)
+    plain = attribute(model, data, boundary_saliency(search), seed=0).values
+    still = attribute(model, data, smoothed_boundary_saliency(search, 0.0, 2), seed=0).values
+    assert torch.allclose(still, plain, atol=1e-12)
+
+
+def corner() -> tuple[TorchModel, Dataset, Tensor, Tensor]:
+    """Class 0 holds the quadrant x <= 0; behind its walls lie 1 and 2, and 3 lies nowhere."""
+    common = torch.tensor([0.7, -0.4], dtype=DOUBLE)
+    walls = torch.tensor([[0, 0], [1, 0], [0, 1], [0, 0]], dtype=DOUBLE)
+    model = linear(walls + common, torch.tensor([0, 0, 0, -5], dtype=DOUBLE))
+    far = torch.tensor([[0.3, 0.5], [0.9, 0.2], [0.25, 0.75]], dtype=DOUBLE)
+    return model, Dataset(-far, torch.zeros(3, dtype=torch.int64)), far, common
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_of_several_linear_boundaries_it_is_the_weighted_sum(count: int) -> None:
+    model, data, far, common = corner()
+    search = Boundary(L2(torch.inf, OPEN))
+    a, b = far.unbind(1)
+    near = torch.stack([b, a], 1) / (a + b)[:, None]  # (1/a, 1/b), that add up to 1
+    bsm = multi_boundary_saliency(count, search.threat, quantity=margin)
+    assert torch.allclose(attribute(model, data, bsm, seed=0).values, -near, atol=1e-6)
+    big = multi_boundary_integrated_gradients(count, search.threat)
+    values = attribute(model, data, big, seed=0).values
+    assert torch.allclose(values, -common * near * far, atol=1e-6)
+    one = multi_boundary_integrated_gradients(1, search.threat, quantity=margin)
+    nearest = boundary_integrated_gradients(search, Panels(9), quantity=margin)
+    same = attribute(model, data, nearest, seed=0).values
+    assert torch.allclose(attribute(model, data, one, seed=0).values, same, atol=1e-6)
+
+
+def test_boundaries_of_several_classes_need_classes() -> None:
+    model, data, _, _ = corner()
+    with pytest.raises(PlanError, match="boundaries must be at least 1"):
+        multi_boundary_saliency(0)
+    with pytest.raises(DataError, match="one class per example"):
+        attribute(
+            model, data, multi_boundary_saliency(quantity=Contrast()), seed=0, target=RunnerUp()
+        )
+    with pytest.raises(PlanError, match="scale >= 0"):
+        smoothed_boundary_saliency(scale=-1.0)

@@ -6,6 +6,10 @@ from conjoin.attribution.boundary import (
     boundary_deeplift,
     boundary_integrated_gradients,
     boundary_saliency,
+    multi_boundary_integrated_gradients,
+    multi_boundary_saliency,
+    smoothed_boundary_integrated_gradients,
+    smoothed_boundary_saliency,
 )
 from conjoin.attribution.deeplift import deeplift
 from conjoin.attribution.explained import explained
@@ -50,9 +54,13 @@ __all__ = [
     "kernel_shap",
     "layer_integrated_gradients",
     "lrp",
+    "multi_boundary_integrated_gradients",
+    "multi_boundary_saliency",
     "occlusion",
     "rise",
     "saliency",
+    "smoothed_boundary_integrated_gradients",
+    "smoothed_boundary_saliency",
     "smoothed_integrated_gradients",
     "smoothgrad",
     "squared_smoothgrad",
