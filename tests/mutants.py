@@ -3600,6 +3600,20 @@ STRONGER = (
 TRACE = "tests/unit/core/test_trace.py"
 TRACES = (
     Mutant(
+        "one element without a gradient is enough",
+        "attacks/unguided.py",
+        "rows = (gradient == 0).flatten(1).all(1).nonzero()[:, 0]",
+        "rows = (gradient == 0).flatten(1).any(1).nonzero()[:, 0]",
+        ("tests/unit/attacks/test_unguided.py",),
+    ),
+    Mutant(
+        "queries are asked where a gradient leads, not where none does",
+        "attacks/unguided.py",
+        "rows = (gradient == 0).flatten(1).all(1).nonzero()[:, 0]",
+        "rows = (gradient != 0).flatten(1).any(1).nonzero()[:, 0]",
+        ("tests/unit/attacks/test_unguided.py",),
+    ),
+    Mutant(
         "numbers in a tuple are not looked at",
         "core/counted.py",
         "for one in value if several else (value,):",

@@ -26,6 +26,7 @@ from conjoin.attacks.pressed import Pressed
 from conjoin.attacks.quantised import OnGrid
 from conjoin.attacks.square import Square
 from conjoin.attacks.targets import EachTarget
+from conjoin.attacks.unguided import Unguided
 from conjoin.attacks.universal import universal
 from conjoin.attacks.worst_of import WorstOf
 
@@ -52,6 +53,7 @@ __all__ = [
     "Pressed",
     "RandomSearch",
     "Square",
+    "Unguided",
     "WorstOf",
     "d_det",
     "d_rand",

@@ -12,16 +12,19 @@ Reference: croce2020, section 5 (an ensemble of diverse attacks).
 from __future__ import annotations
 
 from conjoin.attacks.apgd import APGD
+from conjoin.attacks.black_box import BlackBox
 from conjoin.attacks.fab import FAB
 from conjoin.attacks.fmn import FMN
 from conjoin.attacks.homotopy import Homotopy
 from conjoin.attacks.pressed import Pressed
 from conjoin.attacks.square import Square
 from conjoin.attacks.targets import EachTarget
+from conjoin.attacks.unguided import Unguided
 from conjoin.attacks.worst_of import WorstOf
 from conjoin.core.quantity import Contrast, logit_ratio
 
 SHARP = Homotopy(sharpness=(8.0, 16.0, 32.0, 64.0), steps=30, surrogate=None)
+UNGUIDED = Unguided((BlackBox(queries=3000, rounds=10),))
 
 
 def quick() -> WorstOf:
@@ -42,7 +45,8 @@ def quick() -> WorstOf:
 def standard() -> WorstOf:
     """Attack about as strongly as AutoAttack's standard version, at a fraction of its passes.
 
-    What both leave standing is compared, case by case, in the documentation (benchmarks).
+    What both leave standing is compared, case by case, in the documentation (benchmarks). Where no
+    gradient leads, thousands of queries are asked, by scores or decisions.
 
     Reference: croce2020, section 5.
     """
@@ -66,6 +70,7 @@ def standard() -> WorstOf:
                     Pressed(first=(SHARP,), then=(SHARP, SHARP, Square(queries=5000)), within=0.03),
                 ),
             ),
+            UNGUIDED,
             Square(queries=200),
         )
     )
@@ -86,6 +91,7 @@ def thorough() -> WorstOf:
             EachTarget(FAB(steps=100, surrogate=Contrast()), targets=9),
             FAB(steps=100, restarts=5),
             FMN(),
+            Unguided((BlackBox(queries=10_000, rounds=20, directions=60),)),
             Square(queries=5000),
         )
     )

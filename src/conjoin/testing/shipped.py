@@ -104,6 +104,7 @@ MADE_WITH: Mapping[str, Make] = {
     "PGD": lambda: attacks.PGD(steps=5),
     "Square": lambda: attacks.Square(queries=30),
     "Pressed": lambda: attacks.Pressed((attacks.fgsm(),), (attacks.PGD(steps=5),)),
+    "Unguided": lambda: attacks.Unguided((attacks.RandomSearch(10),)),
     "WorstOf": lambda: attacks.WorstOf((attacks.fgsm(), attacks.PGD(steps=5))),
     "BestOf": lambda: certification.BestOf((certification.Interval(), certification.Lipschitz())),
     "Polyhedral": lambda: certification.Polyhedral(cells=5),

@@ -40,6 +40,7 @@ NEEDED: Mapping[str, dict[str, Any]] = {
     "EachTarget": {"attack": "PGD"},
     "OnGrid": {"attack": "PGD"},
     "Pressed": {"first": ["fgsm"], "then": ["PGD"]},
+    "Unguided": {"attacks": ["BlackBox"]},
     "WorstOf": {"attacks": ["fgsm", "PGD"]},
     "BestOf": {"certifiers": ["Interval"]},
     "Influence": {"distribution": "Point"},
