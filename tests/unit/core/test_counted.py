@@ -129,7 +129,9 @@ def test_drivers_and_evaluations_tell_him_too() -> None:
         "import torch\nfrom conjoin import *\nfrom conjoin.errors import PlanError\n"
         "from conjoin.attacks import *\nfrom conjoin.certification import Interval\n"
         "from conjoin.audit.evaluation import curve, worst_case\n"
-        "given = torch.nn.Linear(3, 2), (torch.full((4, 3), 0.5), torch.zeros(4).long())\n"
+        "net = torch.nn.Linear(3, 2)\n"
+        "net.load_state_dict({'weight': torch.ones(2, 3), 'bias': torch.tensor([1.0, 0.0])})\n"
+        "given = net, (torch.full((4, 3), 0.5), torch.zeros(4).long())  # right, so attacked\n"
     )
     target = (
         "expected a target, e.g. given, predicted or Always(3), called with outputs and labels;"
