@@ -85,8 +85,28 @@ class Passes:
         key = (tuple(written), wanted, tuple(batch.context))
         if key not in self.parts:
             with paused():
+                self._check_rows(batch, written, wanted)
                 self.parts[key] = self._carved(batch, written, wanted)
         return self.parts[key]
+
+    def _check_rows(self, batch: Batch, written: Values, wanted: tuple[Cut, ...]) -> None:
+        """Pass a few examples in two sizes: an axis that is as long as one of them is not the batch.
+
+        Raises:
+            CutError: If what lies at a cut has no row for each example of both.
+        """
+        few = min(len(batch), TILE)
+        size = filled(few, least_of(batch.x))
+        for count in (few, size + TILE) if few else ():
+            keep = torch.arange(count, device=batch.x.device) % few
+            rows = {cut: z.detach()[keep] for cut, z in written.items()}
+            try:
+                with torch.no_grad():
+                    self._hooked(batch.rows(keep), rows, wanted)
+            except CutError:
+                raise
+            except (LookupError, RuntimeError, TypeError, ValueError):
+                return  # the pass itself says why, of the examples as they came
 
     def _carved(self, batch: Batch, written: Values, wanted: tuple[Cut, ...]) -> Part | None:
         """Return the carved graph if there is one, and if it gives what hooks give."""

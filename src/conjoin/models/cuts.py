@@ -64,10 +64,10 @@ def fewest() -> int:
 
     It is ``TILE`` on most; processors with tiles of registers take other kernels below 16.
     """
-    with torch.no_grad(), plainly():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), plainly():
         for terms, units in ((784, 10), (300, 100)):
-            weight = torch.arange(units * terms).sin().view(units, terms)
-            x = torch.arange(64 * terms).cos().view(64, terms)
+            weight = torch.arange(units * terms, device="cpu").float().sin().view(units, terms)
+            x = torch.arange(64 * terms, device="cpu").float().cos().view(64, terms)
             parts = [functional.linear(part, weight) for part in x.split(TILE)]
             if not torch.equal(torch.cat(parts), functional.linear(x, weight)):
                 return 16

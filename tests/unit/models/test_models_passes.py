@@ -388,3 +388,53 @@ def test_passes_of_small_inputs_have_16_rows_where_a_processor_needs_them(
         for size in (1, 17, 20):
             assert len(model(batch_of(numbers(size, width)))) == size
         assert model(batch_of(x[:0])).shape == (0, 3)
+
+
+@pytest.mark.parametrize("steps", [4, 8, 16, 20, 7])
+@pytest.mark.parametrize("count", [1, 3, 4, 16, 20])
+@pytest.mark.parametrize("least", [4, 16])
+def test_an_axis_as_long_as_a_pass_is_not_taken_for_the_batch(
+    monkeypatch: pytest.MonkeyPatch, steps: int, count: int, least: int
+) -> None:
+    monkeypatch.setattr(passes, "fewest", lambda: least)
+
+    class StepsFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.head = nn.ReLU(), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.act(x.transpose(0, 1)).sum(0))
+
+    model, batch = wrap(StepsFirst()), batch_of(numbers(count, steps, 3))
+    with pytest.raises(CutError, match="first axis is not the batch"):
+        model.run(batch, take=(Cut("act"),))
+
+
+@pytest.mark.parametrize("count", [3, 4, 16])
+def test_a_module_that_writes_into_its_input_leaves_the_examples_alone(count: int) -> None:
+    model, x = wrap(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(8, 3)).eval()), numbers(count, 8)
+    before = x.clone()
+    with model.held():
+        for _ in range(2):
+            model(batch_of(x))
+            model.run(batch_of(x), take=(Cut("1"),))
+    assert torch.equal(x, before)
+
+
+def test_passes_are_filled_also_once_the_module_is_known_to_read_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(passes, "fewest", lambda: 16)
+    seen: list[int] = []
+
+    class Counting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return super().forward(x)
+
+    model = wrap(Counting(8, 3))
+    with model.held():
+        for _ in range(3):
+            model(batch_of(numbers(4, 8)))
+    assert {*seen} == {16}

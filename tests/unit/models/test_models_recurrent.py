@@ -307,3 +307,27 @@ def test_a_recurrent_network_whose_sequences_are_packed_takes_midpoints(
             seed=0,
         )
     assert "midpoints" in caplog.text and "pack_padded_sequence" in caplog.text
+
+
+class Begun(nn.Module):
+    """A layer both ways whose first states differ from way to way and depend on the input."""
+
+    def __init__(self, kind: type[Layer]) -> None:
+        super().__init__()
+        self.layer = kind(WIDTH, HIDDEN, bidirectional=True)
+        self.start = nn.Linear(WIDTH, 2 * HIDDEN)
+        self.head = nn.Linear(2 * HIDDEN, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.start(x[:, 0]).unflatten(1, (2, HIDDEN)).transpose(0, 1)
+        begun: Any = (h, h.flip(0)) if isinstance(self.layer, nn.LSTM) else h
+        return self.head(self.layer(x.transpose(0, 1), begun)[0].mean(0))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_both_ways_begin_with_states_of_their_own(kind: type[Layer]) -> None:
+    model = TorchModel(seeded(Begun(kind)))
+    x = numbers(3, STEPS, WIDTH, dtype=DOUBLE)
+    data = Dataset(x, torch.zeros(3, dtype=torch.long))
+    found = attribute(model, data, integrated_gradients(nodes=4), seed=0)
+    assert float(found.gap.abs().max()) < 1e-12
