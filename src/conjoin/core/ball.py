@@ -333,7 +333,7 @@ class L2(Ball):
     def _sample(self, x: Tensor, radius: Tensor, rng: Streams) -> Tensor:
         """Draw the direction of a Gaussian and the length u^(1/d)."""
         direction = _normalised(rng.fold("direction").normal(*x.shape[1:], dtype=x.dtype))
-        share = rng.fold("length").uniform(1, dtype=x.dtype)[:, 0] ** (1 / x[0].numel())
+        share = rng.fold("length").uniform(1, dtype=x.dtype)[:, 0] ** (1 / x.shape[1:].numel())
         return self.project(x + direction * column(radius * share, x), x)
 
     def _steepest(self, gradient: Tensor, z: Tensor) -> Tensor:
@@ -362,7 +362,7 @@ class L1(Ball):
 
     def _sample(self, x: Tensor, radius: Tensor, rng: Streams) -> Tensor:
         """Draw signed exponentials over their sum and one more."""
-        count = x[0].numel()
+        count = x.shape[1:].numel()
         spacing = rng.fold("spacing").uniform(count + 1, dtype=x.dtype).log_()
         sign = (rng.fold("sign").uniform(count, dtype=x.dtype) - 0.5).sign_()
         d = sign * spacing[:, :-1] * (radius / spacing.sum(1))[:, None]

@@ -64,7 +64,7 @@ def distance(z: Tensor, x: Tensor, order: float) -> Tensor:
 
 def holds(z: Tensor, x: Tensor, eps: Tensor, order: float) -> Tensor:
     """Tell which ‖z - x‖_p <= eps in real arithmetic, for p = 1 or 2; ``eps`` one per example."""
-    length, error = distance(z, x, order), relative_error(x[0].numel())
+    length, error = distance(z, x, order), relative_error(x.shape[1:].numel())
     held = length * (1 + error) <= eps
     doubtful = ~held & (length * (1 - error) <= eps)
     moved = (z != x).flatten(1).any(1)

@@ -242,7 +242,7 @@ class Scaled:
     @staticmethod
     def _error(x: Inputs) -> float:
         """Bound the relative error of a length: that of the norm, and of one quotient more."""
-        return 2 * relative_error(x[0].numel() + 2)
+        return 2 * relative_error(x.shape[1:].numel() + 2)
 
     def _holds(self, z: Inputs, x: Inputs) -> Flags:
         """Tell which ‖(z - x) / s‖_p <= eps in real arithmetic, for p = 1 or 2."""
@@ -297,7 +297,9 @@ def _sum_down(x: Tensor, eps: Tensor, scale: Tensor) -> Tensor:
 
     ``eps`` holds one number per example and may be infinite; ``scale`` broadcasts to ``x``.
     """
-    block = max(1, BLOCK // max(1, x[0].numel())) if x.device.type == "cpu" else max(1, len(x))
+    block = (
+        max(1, BLOCK // max(1, x.shape[1:].numel())) if x.device.type == "cpu" else max(1, len(x))
+    )
     scale = scale.expand_as(x)
     parts = zip(x.split(block), column(eps, x).split(block), scale.split(block), strict=True)
     return torch.cat([_some_sum_down(*part) for part in parts])

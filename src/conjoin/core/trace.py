@@ -71,6 +71,8 @@ class Trace:
             place, z = after.add_(rows, alpha=CHECKPOINTS), batch.x.detach()
             if value.device.type == "cpu":  # no wait there; what lowers no minimum is not measured
                 news = (value < self.lowest.view(-1)[place]).nonzero()[:, 0]
+                if not len(news):
+                    return
                 question, rows, z = question.rows(news), rows[news], z[news]
                 value, number, place = value[news], number[news], place[news]
             value = torch.where(question.within(z), value, torch.inf)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import examples, linear, numbers, residual
+from conftest import batch_of, examples, linear, numbers, residual
 from torch import Tensor
 
 from conjoin import L2, Dataset, Linf, Run, attack, predict
@@ -28,6 +28,7 @@ from conjoin.attacks import (
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import logit_ratio, margin
 from conjoin.core.random import Streams
+from conjoin.core.scaled import Scaled
 from conjoin.core.threat import Threat
 from conjoin.core.trace import CHECKPOINTS, NEVER, Trace
 from conjoin.core.witness import MARK
@@ -181,3 +182,21 @@ def test_a_set_without_a_radius_says_itself_what_lies_in_it() -> None:
     batch = Batch(z, DATA.y, Streams.of(0, torch.arange(5)))
     trace(torch.arange(5), batch, MODEL(batch))
     assert trace.least[:, 0].isfinite().tolist() == [True] * 3 + [False] * 2
+
+
+def test_a_pass_that_lowers_nothing_counts_whatever_the_units() -> None:
+    threat = Scaled(L2(0.1), torch.full((1, 6), 2.0, dtype=torch.float64))
+    trace = Trace.of(MODEL, DATA.x, DATA.y, threat, margin)
+    batch, rows = batch_of(DATA.x, DATA.y), torch.arange(5)
+    outputs = MODEL(batch)
+    for _ in range(
+        4
+    ):  # the fourth is before the checkpoint of the third: no point of it is measured
+        trace(rows, batch, outputs)
+    assert trace.passes.tolist() == [4] * 5
+    torch.testing.assert_close(trace.least[:, -1], margin(outputs, DATA.y))
+
+
+def test_no_example_has_no_distance() -> None:
+    for threat in (L2(1.0), Linf(1.0), Scaled(L2(1.0), torch.ones(1, 6))):
+        assert threat.distance(numbers(1, 6)[:0], numbers(1, 6)[:0]).shape == (0,)
