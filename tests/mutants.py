@@ -3628,6 +3628,27 @@ STRONGER = (
 TRACE = "tests/unit/core/test_trace.py"
 TRACES = (
     Mutant(
+        "a module is taken for a method, as its call takes anything",
+        "core/arguments.py",
+        "if isinstance(method, nn.Module):  # whose",
+        "if isinstance(method, Quantity):  # whose",
+        ("tests/unit/test_drivers.py",),
+    ),
+    Mutant(
+        "a seed stays the kind of integer that it was",
+        "core/arguments.py",
+        "    return int(seed)",
+        "    return seed",
+        ("tests/unit/test_drivers.py",),
+    ),
+    Mutant(
+        "any run is taken for one that says how to run",
+        "core/drive.py",
+        "rows_of_pass = check_run(run).rows(data.x.shape)",
+        "rows_of_pass = run.rows(data.x.shape)",
+        ("tests/unit/test_drivers.py",),
+    ),
+    Mutant(
         "one element without a gradient is enough",
         "attacks/unguided.py",
         "rows = (gradient == 0).flatten(1).all(1).nonzero()[:, 0]",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import isroutine, signature
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -71,10 +71,10 @@ def attack(
         data_from(data),
         method_from(method, "an attack, e.g. PGD()"),
         threat_from(threat),
-        seed=seed_from(seed),
+        seed=seed,
         quantity=quantity,
         target=target,
-        run=run_from(run),
+        run=run,
     )
 
 
@@ -114,10 +114,10 @@ def certify(
         data_from(data),
         method_from(method, "a certifier, e.g. Lipschitz()"),
         threat_from(threat),
-        seed=seed_from(seed),
+        seed=seed,
         quantity=quantity,
         target=target,
-        run=run_from(run),
+        run=run,
     )
 
 
@@ -146,7 +146,7 @@ def attribute(
         ModelError, DataError, PlanError: If an argument is not what it is taken for.
     """
     by = method_from(method, "an attributor, e.g. integrated_gradients()")
-    given_, seed, run = data_from(data), seed_from(seed), run_from(run)
+    given_ = data_from(data)
     return core.attribute(model_from(model), given_, by, seed=seed, target=target, run=run)
 
 
@@ -183,8 +183,7 @@ def attribute_each(
         ModelError, DataError, PlanError: If an argument is not what it is taken for.
     """
     by = method_from(method, "an attributor, e.g. integrated_gradients()")
-    given_, seed, run = data_from(data), seed_from(seed), run_from(run)
-    model = model_from(model)
+    given_, model = data_from(data), model_from(model)
     return core.attribute_each(model, given_, by, quantities, seed=seed, target=target, run=run)
 
 
@@ -221,10 +220,10 @@ def score(
         data_from(data),
         method_from(method, "an attributor, e.g. integrated_gradients()"),
         method_from(metric, "a metric, e.g. Deletion()"),
-        seed=seed_from(seed),
+        seed=seed,
         values=None if values is None else _tensor(values, "explanations"),
         target=target,
-        run=run_from(run),
+        run=run,
     )
 
 
@@ -245,7 +244,7 @@ def predict(
         ModelError: If it is no model, or its outputs are not finite or have another shape.
         DataError: If the data are none.
     """
-    return core.predict(model_from(model), data_from(data), run=run_from(run))
+    return core.predict(model_from(model), data_from(data), run=run)
 
 
 def model_from(model: Network) -> Model:
@@ -332,28 +331,6 @@ def threat_from(threat: Threat) -> Threat:
     if isinstance(value, str):
         raise PlanError(f"{said}; words are for plans and the command line. Give e.g. Linf(0.1)")
     return threat
-
-
-def seed_from(seed: int) -> int:
-    """Take an integer of any kind for a seed.
-
-    Raises:
-        PlanError: If it is none.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise PlanError(f"expected seed, an integer, e.g. seed=0; got {describe(seed)}")
-    return int(seed)
-
-
-def run_from(run: Run) -> Run:
-    """Refuse what does not say how to run.
-
-    Raises:
-        PlanError: With what to write.
-    """
-    if not isinstance(run, Run):
-        raise PlanError(f"expected run=Run(batch_size=128), how to run; got {describe(run)}")
-    return run
 
 
 __all__ = ["attack", "attribute", "attribute_each", "certify", "predict", "score"]

@@ -13,11 +13,12 @@ from conftest import examples, residual
 from torch import Tensor, nn
 
 import conjoin
-from conjoin import L2, Dataset, Linf, Run, attack, attribute, certify, predict, score
-from conjoin.attacks import PGD, fgsm
+from conjoin import L2, Dataset, Linf, Run, attack, attribute, certify, predict, score, wrap
+from conjoin.attacks import PGD, WorstOf, fgsm
 from conjoin.attribution import saliency
 from conjoin.certification import Interval, Lipschitz
 from conjoin.core import run as core
+from conjoin.core.quantity import predicted
 from conjoin.core.result import Result
 from conjoin.errors import ConjoinError, DataError, ModelError, PlanError
 from conjoin.metrics import Deletion
@@ -25,6 +26,7 @@ from conjoin.nn.initialise import initialise
 
 X = [[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], [0.9, 0.1, 0.2, 0.3]]
 Y = [0, 2, 1]
+DATA = Dataset(torch.tensor(X), torch.tensor(Y))
 DRIVERS = ("attack", "attribute", "certify", "predict", "score")
 
 
@@ -181,6 +183,52 @@ def test_a_run_says_how_to_run() -> None:
     for act in acts(network(), (X, Y), run=5):
         with pytest.raises(PlanError, match=r"expected run=Run\(batch_size=128\), .*; got 5"):
             act()
+
+
+@pytest.mark.parametrize("seed", ["0", 0.5, None, True, [0], torch.tensor(0)])
+def test_the_drivers_of_the_core_ask_for_an_integer_too(seed: Any) -> None:
+    model, data = wrap(network()), DATA
+    for act in (
+        lambda: core.attack(model, data, PGD(), Linf(0.1), seed=seed),
+        lambda: core.attribute(model, data, saliency(), seed=seed),
+        lambda: core.certify(model, data, Interval(), Linf(0.1), seed=seed),
+    ):
+        with pytest.raises(PlanError, match=r"expected seed, an integer, e\.g\. seed=0; got"):
+            act()
+    with pytest.raises(PlanError, match=r"expected run=Run\(batch_size=128\)"):
+        core.attack(model, data, PGD(), Linf(0.1), seed=0, run=5)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_numpy_are_seeds_of_the_core() -> None:
+    model, data = wrap(network()), DATA
+    one, other = (
+        core.attack(model, data, PGD(steps=2), Linf(0.1), seed=seed, target=predicted)
+        for seed in (3, np.int64(3))  # whose products would not fit
+    )
+    assert torch.equal(one.inputs, other.inputs)
+    assert type(other.provenance.seed) is int
+
+
+@pytest.mark.parametrize("module", [nn.Linear(2, 2), nn.Sequential(nn.Flatten())])
+def test_a_module_is_no_method_though_its_call_takes_anything(module: Any) -> None:
+    for act in (
+        lambda: attack(network(), (X, Y), module, Linf(0.1), seed=0),
+        lambda: certify(network(), (X, Y), module, Linf(0.1)),
+        lambda: score(network(), (X, Y), saliency(), module, seed=0),
+        lambda: WorstOf((module,)),
+    ):
+        with pytest.raises(PlanError, match=r"four arguments; got a (Linear|Sequential)"):
+            act()
+
+
+def test_a_module_whose_forward_takes_four_is_a_method() -> None:
+    class Still(nn.Module):
+        def forward(self, model: Any, batch: Any, threat: Any, quantity: Any) -> Any:
+            return batch.x
+
+    method: Any = Still()
+    found = attack(network(), (X, Y), method, Linf(0.1), seed=0, target=predicted)
+    assert torch.equal(found.inputs, DATA.x)
 
 
 def test_an_empty_selection_says_so() -> None:

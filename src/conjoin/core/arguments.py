@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -49,11 +49,25 @@ def check_method(method: object, what: str) -> None:
         PlanError: Saying what was expected.
     """
     kind: Any = type(method)
-    fits = takes(method, 4) if inspect.isroutine(method) else _instance_takes(kind)
+    if isinstance(method, nn.Module):  # whose call takes anything, and hands it to forward
+        fits = takes(method.forward, 4)
+    else:
+        fits = takes(method, 4) if inspect.isroutine(method) else _instance_takes(kind)
     if isinstance(method, type) or not callable(method) or not fits:
         raise PlanError(
             f"expected {what}, a value that is called with four arguments; got {describe(method)}"
         )
+
+
+def check_seed(seed: object) -> int:
+    """Take an integer of any kind for a seed.
+
+    Raises:
+        PlanError: If it is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise PlanError(f"expected seed, an integer, e.g. seed=0; got {describe(seed)}")
+    return int(seed)
 
 
 def check_parts(parts: object, what: str) -> None:
@@ -193,6 +207,7 @@ __all__ = [
     "check_model",
     "check_parts",
     "check_quantity",
+    "check_seed",
     "check_sharing",
     "check_threat",
     "takes",

@@ -19,12 +19,12 @@ from importlib import metadata
 import torch
 from torch import Tensor
 
-from conjoin.core.arguments import check_method
+from conjoin.core.arguments import check_method, check_seed
 from conjoin.core.counted import check_numbers
 from conjoin.core.dataset import Dataset
 from conjoin.core.evidence import Provenance
 from conjoin.core.meter import Count, Meter, metered
-from conjoin.core.naming import name_of
+from conjoin.core.naming import describe, name_of
 from conjoin.core.passed_over import listening
 from conjoin.core.postcondition import aimed, check_alike, outputs_of
 from conjoin.core.protocols import (
@@ -78,6 +78,18 @@ class Run:
 ROWS, NUMBERS = (4, 128), 1 << 19
 FEW_BYTES = 1 << 26  # of inputs at once on a device, beside those of a pass
 
+
+def check_run(run: Run) -> Run:
+    """Refuse what does not say how to run.
+
+    Raises:
+        PlanError: With what to write.
+    """
+    if not isinstance(run, Run):
+        raise PlanError(f"expected run=Run(batch_size=128), how to run; got {describe(run)}")
+    return run
+
+
 Rows = Tensor
 Work = Callable[[Meter, Batch, Rows], dict[str, Tensor]]
 
@@ -121,9 +133,12 @@ def drive(
 
     Batches hold ``at_once`` examples where that is more than a pass and their inputs are few bytes.
     ``dense``: the outputs may have places.
+
+    Raises:
+        PlanError: If ``run`` does not say how to run.
     """
     count, start = Count(), time.perf_counter()
-    rows_of_pass = run.rows(data.x.shape)
+    rows_of_pass = check_run(run).rows(data.x.shape)
     size = max(rows_of_pass, min(at_once, FEW_BYTES // max(1, data.x[0].nbytes)))
     meter = metered(model, count, run.witness)
     whole: dict[str, Tensor] = {}
@@ -175,12 +190,16 @@ def story_of(
     quantity: Quantity | None = None,
     threat: Threat | None = None,
 ) -> Provenance:
-    """Tell what is to be run, by what, against what."""
+    """Tell what is to be run, by what, against what.
+
+    Raises:
+        PlanError: If the seed is no integer.
+    """
     return Provenance(
         act=act,
         method=repr(method),
         reference=getattr(method, "reference", ""),
-        seed=seed,
+        seed=check_seed(seed),
         threat="" if threat is None else repr(threat),
         quantity="" if quantity is None else name_of(quantity),
         goal=-math.inf if quantity is None else quantity.goal,
@@ -198,6 +217,7 @@ __all__ = [
     "Rows",
     "Run",
     "batch_of",
+    "check_run",
     "drive",
     "prepared",
     "story_of",

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from conjoin import drivers
 from conjoin.attacks import APGD, standard
 from conjoin.attacks.descent import Steppable
 from conjoin.audit.evaluation.known import Known, Part
@@ -27,6 +26,7 @@ from conjoin.audit.evaluation.search import Search, Steps, plan, setting_of
 from conjoin.audit.evaluation.setting import Act, Key, Setting, Step
 from conjoin.audit.evaluation.started import Started
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.arguments import check_seed
 from conjoin.core.counted import check_number
 from conjoin.core.drive import Run, untouched
 from conjoin.core.evidence import Provenance
@@ -126,7 +126,7 @@ def curve(
         PlanError: If there are no radii, or one is not positive and finite.
         SoundnessError: If an attack contradicts a certificate.
     """
-    seed = drivers.seed_from(seed)
+    seed = check_seed(seed)
     steps = plan(attack, certifiers, seed, None)
     if not isinstance(radii, Iterable) or isinstance(radii, str):
         raise PlanError(f"expected radii, e.g. [0.01, 0.02, 0.05]; got {describe(radii)}")

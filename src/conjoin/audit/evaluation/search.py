@@ -21,7 +21,7 @@ from conjoin.audit.evaluation.setting import Act, InTurn, Key, Setting, Step, ti
 from conjoin.audit.evaluation.stopping import Sampled, Stop
 from conjoin.core import run as core
 from conjoin.core.arguments import check_method, check_model, check_quantity, check_threat
-from conjoin.core.drive import Run, prepared
+from conjoin.core.drive import Run, check_run, prepared
 from conjoin.core.evidence import Claim
 from conjoin.core.naming import describe
 from conjoin.core.postcondition import part_of, placed
@@ -92,7 +92,7 @@ def setting_of(
     set_ = drivers.threat_from(threat)
     check_threat(set_, examples.x)
     return Setting(
-        taken, examples, placed(set_, examples.x.device), quantity, target, drivers.run_from(run)
+        taken, examples, placed(set_, examples.x.device), quantity, target, check_run(run)
     )
 
 

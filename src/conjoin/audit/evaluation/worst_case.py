@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conjoin import drivers
 from conjoin.attacks import standard
 from conjoin.audit.evaluation.diagnose import asked, check_diagnosable
 from conjoin.audit.evaluation.known import Known, drawn, shuffled
@@ -28,6 +27,7 @@ from conjoin.audit.evaluation.search import Search, Steps, plan, setting_of
 from conjoin.audit.evaluation.setting import Setting
 from conjoin.audit.evaluation.stopping import Economy, Extrapolated, Sampled, Stop, Stopped
 from conjoin.certification import Interval, Lipschitz
+from conjoin.core.arguments import check_seed
 from conjoin.core.drive import Run, untouched
 from conjoin.core.evidence import Claim, Provenance
 from conjoin.core.protocols import Attack, Certifier
@@ -73,7 +73,7 @@ def worst_case(
         CapabilityError: If none of the attacks applies.
         PostconditionError, ModelError, ThreatError: As the drivers find.
     """
-    seed = drivers.seed_from(seed)
+    seed = check_seed(seed)
     steps = plan(attack, certifiers, seed, stop)
     setting = setting_of(model, data, threat, quantity, target, run)
     check_diagnosable(setting, diagnose)
