@@ -3656,6 +3656,13 @@ TRACES = (
         ("tests/unit/attacks/test_unguided.py",),
     ),
     Mutant(
+        "a zero gradient is taken for none",
+        "attacks/unguided.py",
+        "if len(rows) and (self.flat or not given):",
+        "if len(rows):",
+        ("tests/unit/attacks/test_unguided.py",),
+    ),
+    Mutant(
         "queries are asked where a gradient leads, not where none does",
         "attacks/unguided.py",
         "rows = (gradient == 0).flatten(1).all(1).nonzero()[:, 0]",

@@ -30,6 +30,9 @@ UNGUIDED = Unguided((BlackBox(queries=3000, rounds=10),))
 def quick() -> WorstOf:
     """Attack what stands in some three hundred passes: cross-entropy, two targets, twins, boundaries.
 
+    A model that gives no gradient is asked a thousand queries. Where the gradient is zero none is: that
+    is what a diagnosis, which attacks by this, has to find.
+
     Reference: croce2020, section 5.
     """
     return WorstOf(
@@ -38,6 +41,7 @@ def quick() -> WorstOf:
             EachTarget(APGD(steps=15, surrogate=logit_ratio), targets=2),
             Homotopy(steps=8),
             FAB(steps=30),
+            Unguided((BlackBox(),), flat=False),
         )
     )
 

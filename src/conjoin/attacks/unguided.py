@@ -35,6 +35,7 @@ class Unguided:
 
     Attributes:
         attacks: Run in turn on what still stands; those of scores or decisions.
+        flat: Whether also at examples of zero gradient; else only where the model gives none.
 
     Raises:
         PlanError: If they are no attacks, or none.
@@ -44,6 +45,7 @@ class Unguided:
     title: ClassVar[str] = "queries where no gradient leads"
     meaning: ClassVar[str] = "attacks by outputs alone, where the gradient is zero or there is none"
     attacks: tuple[Attack, ...]
+    flat: bool = True
 
     def __post_init__(self) -> None:
         check_parts(self.attacks, "an attack by queries, e.g. BlackBox()")
@@ -54,22 +56,22 @@ class Unguided:
         Raises:
             CapabilityError: If none of the attacks applies where they are wanted.
         """
-        gradient = _gradient(model, batch, quantity)
+        gradient, given = _gradient(model, batch, quantity)
         found = _stepped(self, threat, batch.x, gradient)
         rows = (gradient == 0).flatten(1).all(1).nonzero()[:, 0]
-        if len(rows):
+        if len(rows) and (self.flat or not given):
             part, own, turns = batch.rows(rows), part_of(threat, rows), WorstOf(self.attacks)
             came = turns(model, part.copied(), own, quantity)
             found[rows] = check_candidates(turns, came, part.x, own)
         return found
 
 
-def _gradient(model: Model, batch: Batch, quantity: Quantity) -> Tensor:
-    """Return the gradient of the quantity; zero where there is none."""
+def _gradient(model: Model, batch: Batch, quantity: Quantity) -> tuple[Tensor, bool]:
+    """Return the gradient of the quantity, and whether there is one; zero where there is none."""
     try:
-        return value_and_gradient(model, quantity, batch)[1]
+        return value_and_gradient(model, quantity, batch)[1], True
     except CapabilityError:
-        return torch.zeros_like(batch.x)
+        return torch.zeros_like(batch.x), False
 
 
 def _stepped(method: Unguided, threat: Threat, x: Tensor, gradient: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from conjoin.attacks import (
     Square,
     Unguided,
     WorstOf,
+    quick,
     standard,
     thorough,
 )
@@ -77,14 +78,31 @@ def test_where_a_gradient_leads_it_takes_one_step_and_asks_nothing(share: float)
     assert (story.forward, story.backward) == (3 * 4, 4)  # two are the driver's
 
 
+class Flat(nn.Module):
+    """Constant where the first number is small."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = torch.where(x[:, :1] < 0.5, 0.2, x[:, 1:].sum(1, keepdim=True))
+        return torch.cat([score, torch.zeros_like(score)], 1)
+
+
+def test_where_flat_is_left_out_only_a_model_without_gradients_is_asked() -> None:
+    seen = Counted()
+    method, x = Unguided((seen,), flat=False), torch.full((5, 3), 0.4)
+    attack(wrap(Flat().eval()), Dataset(x, torch.zeros(5).long()), method, Linf(0.01), seed=0)
+    assert not seen.seen, "the gradient is zero, but there is one"
+    attack(Closed(labels=False), DATA, method, Linf(0.1), seed=0)
+    assert seen.seen == [len(DATA)]
+
+
+def test_quick_applies_to_a_model_of_outputs_alone() -> None:
+    beyond = attack(Closed(labels=False), DATA, quick(), Linf(2.0 * EXACT), seed=0)
+    assert bool(beyond.success.all())
+    before = attack(Closed(labels=False), DATA, quick(), Linf(0.99 * EXACT), seed=0)
+    assert not bool(before.success.any())
+
+
 def test_examples_of_zero_gradient_are_told_one_by_one() -> None:
-    class Flat(nn.Module):
-        """Constant where the first number is small."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            score = torch.where(x[:, :1] < 0.5, 0.2, x[:, 1:].sum(1, keepdim=True))
-            return torch.cat([score, torch.zeros_like(score)], 1)
-
     x = torch.full((5, 3), 0.6)
     x[[1, 3], 0] = 0.4
     seen = Counted()
