@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import typecheck  # noqa: F401 - shapes are checked in what is imported after it
 from torch import nn
 
 from conjoin.core.dataset import Dataset

@@ -5349,7 +5349,11 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show them and check that they fit")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds per mutant")
     words = parser.parse_args()
-    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {
+        "JAXTYPING_DISABLE": "1",  # what is killed is killed by a test, not by a type
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     torch.set_num_threads(1)
     mutants = chosen(words)
     wrong = misplaced(mutants, ROOT)
