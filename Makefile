@@ -44,7 +44,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 docs: $(STAMP) ## build the documentation; warnings are errors
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/sphinx-build --jobs auto --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 bench: $(STAMP) ## speed and memory against peers, in one run
 	$(PIP) --no-deps torchattacks==3.5.1
