@@ -1774,6 +1774,13 @@ MODELS = (
         (f"{SECOND}::test_encoders_see_padding_alike_with_and_without_a_graph",),
     ),
     Mutant(
+        "whole numbers at a cut are asked for a gradient",
+        "models/cuts.py",
+        "if torch.is_grad_enabled() and taken.is_floating_point() and not taken.requires_grad:",
+        "if torch.is_grad_enabled() and not taken.requires_grad:",
+        ("tests/unit/models/test_models_cuts.py",),
+    ),
+    Mutant(
         "attention goes another way without a graph",
         "models/cuts.py",
         "torch.backends.mha.set_fastpath_enabled(False)",

@@ -339,3 +339,13 @@ def test_a_cut_shows_itself_as_a_place() -> None:
     assert str(Cut("block.0")) == "block.0.out"
     assert str(Cut("act", Side.IN, call=1)) == "act#1.in"
     assert str(Cut("pair", item="right")) == "pair.out['right']"
+
+
+def test_whole_numbers_at_a_cut_have_no_gradient_and_stand_in_nobodys_way() -> None:
+    net = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3))
+    tokens = torch.arange(15).reshape(5, 3) % 9
+    with torch.enable_grad():
+        seen, out = wrap(net).run(batch_of(tokens), take=(Cut("0", Side.IN), OUTPUT))
+    assert torch.equal(seen, tokens)
+    torch.testing.assert_close(out, net(tokens))
+    assert not seen.requires_grad
