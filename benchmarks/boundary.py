@@ -38,13 +38,14 @@ from conjoin.certification import Polyhedral, exact_boundary
 from conjoin.core.ball import Ball
 from conjoin.core.protocols import Batch
 from conjoin.core.quantity import given, margin
-from conjoin.data import fashion_mnist
+from conjoin.data import fashion_mnist, photographs
 from conjoin.models.torch import TorchModel
 from conjoin.nn.initialise import initialise
 from conjoin.training import Recipe, Standard, fit
 
 RADII = (36 / 255, 64 / 255, 0.3, 0.5, 0.7, 0.9, 1.1)
 STEPS, CW_STEPS, CW_STEP, NODES = 40, 100, 0.01, 10
+PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 NORMS: dict[str, type[Ball]] = {"l2": L2, "linf": Linf}
 
 
@@ -170,14 +171,6 @@ def exact(count: int, norm: str, seconds: float) -> Table:
     return table
 
 
-def photographs(folder: Path) -> Dataset:
-    """Read tensors of images, ``(n, 3, 224, 224)`` in 0..1, from ``images.safetensors``."""
-    from safetensors.torch import load_file
-
-    x = load_file(folder / "images.safetensors")["x"]
-    return Dataset(x, torch.zeros(len(x), dtype=torch.int64))
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
@@ -187,7 +180,7 @@ def main() -> None:
     )
     parser.add_argument("--norm", choices=sorted(NORMS), default="l2", help="of the exact distance")
     parser.add_argument("--seconds", type=float, default=60.0, help="for one exact distance")
-    parser.add_argument("--photographs", type=Path, help="folder with images.safetensors")
+    parser.add_argument("--photographs", type=Path, help="folder of pictures")
     args = parser.parse_args()
     asked = args.only or ["plain", "adversarial", "exact"]
     console = Console(width=160)
@@ -205,7 +198,8 @@ def main() -> None:
             model = efficientnet_lite0()
             if args.photographs is None:
                 parser.error("efficientnet_lite0 wants --photographs FOLDER")
-            data = photographs(args.photographs)
+            files = sorted(p for p in args.photographs.iterdir() if p.suffix.lower() in PICTURES)
+            data = photographs(*files)
         else:
             from conjoin.models.zoo import shipped
 

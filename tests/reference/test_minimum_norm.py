@@ -330,11 +330,13 @@ def test_deepfool_is_that_of_the_paper() -> None:
             r = r + steps_to(model, z, y)
             z = x + 1.02 * r
         near, far = 0.0, 1.0  # back to the boundary
-        for _ in range(16):
+        for _ in range(40):
             middle = (near + far) / 2
             fell = margin_at(model, x + middle * (z - x), y)[0] <= 0
             near, far = (near, middle) if fell else (middle, far)
-        assert torch.allclose(found.inputs[i], x + far * (z - x), atol=1e-9)
+        share = float((found.inputs[i] - x).norm() / (z - x).norm())
+        assert 0 <= share - far <= 2**-16
+        assert torch.allclose(found.inputs[i], x + share * (z - x), atol=1e-12)
 
 
 @pytest.mark.parametrize("bounds", [FREE, BOX], ids=["free", "box"])

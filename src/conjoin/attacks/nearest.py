@@ -2,10 +2,10 @@
 
 Of each example, of all points seen: the one nearest to x at which the quantity has reached its goal,
 and the one with the least quantity for those that never did. At the end the nearest is drawn towards x
-by bisection until it hardly still fools. The distance is an *upper* bound on that of the boundary, as
+until it hardly still fools. The distance is an *upper* bound on that of the boundary, as
 any attack's; the norm is the threat's, so nothing here knows one.
 
-Reference: brendel2018, section 2 (binary search towards the boundary).
+Reference: brendel2018, section 2 (the search towards the boundary).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from conjoin.core.boundary import bisected
+from conjoin.core.boundary import met
 from conjoin.core.projection import column
 from conjoin.core.protocols import Batch, Model
 from conjoin.core.quantity import Quantity
 from conjoin.core.threat import Graded, Projectable, Threat
 from conjoin.errors import CapabilityError
 
-HALVINGS = 16  # of the way to x: the boundary is hit within 2^-16 of it
+HALVINGS = 16  # of the way to x: the boundary is met within 2^-16 of it
 
 
 @runtime_checkable
@@ -116,11 +116,11 @@ class Nearest:
                 def on_path(share: Tensor) -> Tensor:
                     return near_by.project(x + column(share, x) * (far - x), x)
 
-                def fools(z: Tensor) -> Tensor:
-                    return quantity(model(part.at(z)), part.aim) <= self.goal
+                def value(z: Tensor) -> Tensor:
+                    return quantity(model(part.at(z)), part.aim) - self.goal
 
                 end = near_by.project(self.point[fell], x)
-                drawn[fell] = bisected(on_path, fools, end, HALVINGS)
+                drawn[fell] = met(on_path, value, (value(x), value(end)), end, HALVINGS)
             # On the boundary a pass in other company may round to the other side.
             still = quantity(model(batch.at(drawn)), batch.aim) <= self.goal
             inside = self.distance <= self.threat.radius(self.x)
