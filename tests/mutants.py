@@ -44,6 +44,7 @@ ATTRIBUTION = "tests/reference/test_attribution.py"
 SWEEP = "tests/unit/audit/test_robustness.py"
 BOUNDARY = "tests/reference/test_boundary.py"
 EXACT = "tests/reference/test_exact_boundary.py"
+RECTIFIED = "tests/reference/test_rectified.py"
 FEATURES = "tests/reference/test_features.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
@@ -5146,6 +5147,41 @@ TRAINING = (
 )
 
 EXACTLY = (
+    Mutant(
+        "the larger of a pair is the smaller",
+        "certification/rectified.py",
+        "Add((1.0, 1.0)), [base, lifted]",
+        "Add((1.0, -1.0)), [base, lifted]",
+        (RECTIFIED,),
+    ),
+    Mutant(
+        "a pair is exchanged the wrong way",
+        "certification/rectified.py",
+        "Add((1.0, -1.0, 1.0)), [place, *parts]",
+        "Add((1.0, 1.0, -1.0)), [place, *parts]",
+        (RECTIFIED,),
+    ),
+    Mutant(
+        "any difference of a rewritten network passes",
+        "certification/rectified.py",
+        "if not bool((away <= room[place]).all()):",
+        "if not bool((away <= math.inf).all()):",
+        (RECTIFIED,),
+    ),
+    Mutant(
+        "the merging network ends early",
+        "certification/rectified.py",
+        "d, q, r = q - p, q // 2, p",
+        "d, q, r = q - p, p, p",
+        (RECTIFIED,),
+    ),
+    Mutant(
+        "a sum is spent as if elements had no ends",
+        "certification/program.py",
+        "return far * t[:, 0] + over.sum(1)",
+        "return far * t[:, 0]",
+        (EXACT,),
+    ),
     Mutant(
         "the chord of a kink is too steep",
         "certification/relaxed.py",

@@ -20,12 +20,14 @@ from conjoin import Dataset, Linf, attack, certify, predict, wrap
 from conjoin.attacks import FMN, nearest_boundary
 from conjoin.certification import ExactBoundary, Polyhedral, certified_radius, exact_boundary
 from conjoin.certification.caps import Cap, Problem
+from conjoin.certification.exact import measured
 from conjoin.certification.program import Polyhedron
 from conjoin.certification.relaxed import Kinked
 from conjoin.core.ball import L1, L2, Ball
 from conjoin.core.drive import Run
-from conjoin.core.quantity import Contrast, logit
+from conjoin.core.quantity import Contrast, logit, margin
 from conjoin.core.random import Streams
+from conjoin.core.substitution import Substitution
 from conjoin.errors import CapabilityError, PlanError
 
 DOUBLE = torch.float64
@@ -47,6 +49,10 @@ def network(seed: int, *widths: int, kink: type[nn.Module] = nn.ReLU) -> nn.Sequ
 def shortest(rows: np.ndarray, right: np.ndarray, order: float) -> float:
     """The least ‖d‖ over rows d >= right, by least squares without signs or a linear program."""
     n = rows.shape[1]
+    if order == 1:  # d = p - q
+        both = np.hstack([-rows, rows])
+        found = linprog(np.ones(2 * n), both, -right, bounds=(0, None), method="highs")
+        return math.inf if found.x is None else float(found.fun)
     if order == 2:  # the least-distance problem as one of non-negative least squares
         stacked = np.vstack([rows.T, right[None]])
         target = np.eye(n + 1)[n]
@@ -101,14 +107,14 @@ def points(count: int, width: int, seed: int = 3) -> Tensor:
     return numbers(count, width, seed=seed, dtype=DOUBLE).sigmoid()
 
 
-@pytest.mark.parametrize("order", [2, math.inf])
+@pytest.mark.parametrize("order", [1, 2, math.inf])
 @pytest.mark.parametrize("box", [OPEN, (0.0, 1.0)])
 @pytest.mark.parametrize("widths", [(3, 5, 3), (3, 3, 2, 3)])
 def test_it_is_the_minimum_over_all_regions(
     order: float, box: tuple[float, float], widths: tuple[int, ...]
 ) -> None:
     x = points(2, widths[0])
-    ball: type[Ball] = L2 if order == 2 else Linf
+    ball = {1: L1, 2: L2, math.inf: Linf}[order]
     for seed in range(2):
         net = network(seed, *widths)
         found = exact_boundary(wrap(net), at(x), ball(4.0, box), method=TIGHT)
@@ -143,7 +149,7 @@ def test_a_point_on_an_edge_is_met_from_inside() -> None:
     assert bool(found.exact[0])
 
 
-@pytest.mark.parametrize(("ball", "dual"), [(L2, 2.0), (Linf, 1.0)])
+@pytest.mark.parametrize(("ball", "dual"), [(L1, math.inf), (L2, 2.0), (Linf, 1.0)])
 def test_of_a_linear_model_it_is_the_closed_form(ball: type[Ball], dual: float) -> None:
     weight = numbers(5, 12, dtype=DOUBLE)
     model, data = linear(weight), at(numbers(6, 12, seed=4, dtype=DOUBLE))
@@ -159,6 +165,31 @@ def test_of_a_linear_model_it_is_the_closed_form(ball: type[Ball], dual: float) 
     assert torch.equal(found.competitor, far.argmin(1))
     way = weight[top] - weight[found.competitor]
     assert torch.allclose(found.normal, way / way.norm(dim=1, keepdim=True))
+
+
+def test_of_a_linear_model_in_a_box_the_sum_is_spent_where_it_moves_most() -> None:
+    weight, bias = numbers(2, 6, dtype=DOUBLE), numbers(2, seed=1, dtype=DOUBLE)
+    x = numbers(8, 6, seed=2, dtype=DOUBLE).sigmoid()
+    met = 0
+    for place, one in enumerate(x):
+        gap = (weight[0] - weight[1]) @ one + bias[0] - bias[1]
+        row = (weight[0] - weight[1]) * gap.sign()
+        room = torch.where(row > 0, one, 1 - one)
+        rest, far = gap.abs(), torch.zeros((), dtype=DOUBLE)
+        for k in row.abs().argsort(descending=True).tolist():
+            step = torch.minimum(room[k], rest / row[k].abs())
+            rest, far = rest - step * row[k].abs(), far + step
+        found = exact_boundary(
+            linear(weight, bias), at(x[place : place + 1]), L1(6.0), method=TIGHT
+        )
+        if float(rest) > 1e-9:
+            assert math.isinf(float(found.distance[0]))
+            continue
+        met += 1
+        assert float(found.lower[0]) <= float(far) * (1 + 1e-12)
+        assert float(found.distance[0]) == pytest.approx(float(far), rel=1e-6)
+        assert int((found.inputs[0] != one).sum()) <= 6
+    assert met > 2
 
 
 def test_no_attack_comes_nearer_and_radii_are_the_distances() -> None:
@@ -305,7 +336,7 @@ def test_a_deadline_ends_it_in_any_thread_with_bounds_that_hold() -> None:
 def test_any_multipliers_prove_a_bound() -> None:
     w, r = numbers(3, 5, dtype=DOUBLE), numbers(3, seed=1, dtype=DOUBLE).abs()
     low, high = torch.full((5,), -0.9, dtype=DOUBLE), torch.full((5,), 0.8, dtype=DOUBLE)
-    for order in (2.0, math.inf):
+    for order in (1.0, 2.0, math.inf):
         rows = Polyhedron(w, r, low, high, order, False)
         lam, d = rows.nearest(r.new_zeros(3), 1e9)
         best = rows.proved(lam)
@@ -318,7 +349,7 @@ def test_any_multipliers_prove_a_bound() -> None:
         assert apart.proved(r.new_ones(1) * 1e6) > 1e2
 
 
-@pytest.mark.parametrize("order", [2, math.inf])
+@pytest.mark.parametrize("order", [1, 2, math.inf])
 def test_caps_bound_linear_functions_and_closely(order: float) -> None:
     x = points(1, 4)
     net = Kinked.of(wrap(network(0, 4, 3, 2)).steps(_batch(x)), "test")
@@ -334,7 +365,7 @@ def test_caps_bound_linear_functions_and_closely(order: float) -> None:
     assert bool((least <= seen + 1e-12).all())
     loose = Cap(w, 0.0, 0.0, 0.4, problem).least(a, torch.zeros(6, dtype=DOUBLE))
     assert bool((least >= loose).all()) and float((least - loose).max()) > 0.01
-    if order == math.inf:  # one multiplier is the whole dual of a linear program
+    if order != 2:  # one multiplier is the whole dual of a linear program
         assert torch.allclose(least, seen, atol=0.06)
 
 
@@ -360,13 +391,13 @@ def test_what_it_does_not_know_is_refused() -> None:
     for net in (
         nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)),
         nn.Sequential(nn.Linear(4, 4), nn.ReLU6(), nn.Linear(4, 2)),
-        nn.Sequential(nn.Unflatten(1, (1, 4)), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(2, 2)),
+        nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)),
     ):
         with pytest.raises(CapabilityError, match="one kink"):
             exact_boundary(wrap(net.double()), at(x), L2(1.0))
     net = network(0, 4, 3, 2)
-    with pytest.raises(CapabilityError, match="l2 or linf"):
-        exact_boundary(wrap(net), at(x), L1(1.0))
+    with pytest.raises(CapabilityError, match="l1, l2 or linf"):
+        measured(Polyhedral(), Substitution(torch.zeros(4, 1, dtype=torch.int64), 1), margin)
     with pytest.raises(CapabilityError, match="goal"):
         exact_boundary(wrap(net), at(x), L2(1.0), quantity=logit)
     with pytest.raises(PlanError, match="cells"):

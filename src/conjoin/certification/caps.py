@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.box import Boxes
+from conjoin.certification.program import gained
 from conjoin.certification.relaxed import Kinked, Region
 from conjoin.certification.rounding import gamma
 from conjoin.core.operator import evaluate
@@ -87,7 +88,11 @@ class Cap:
 
         def at(mu: Tensor) -> Tensor:
             v = a + mu[:, None] * self.w
-            most = torch.where(v > 0, -v * low, -v * high).sum(1)
+            reach = torch.where(v > 0, -low, high)
+            if self.problem.order == 1:
+                most = gained(v.abs(), reach, self.radius)
+            else:
+                most = (v.abs() * reach).sum(1)
             if self.problem.order == 2:
                 most = torch.minimum(most, self.radius * torch.linalg.vector_norm(v, dim=1))
             scale = self.radius * math.sqrt(a.shape[1]) * (lengths[0] + mu * lengths[1])

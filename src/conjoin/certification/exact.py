@@ -3,9 +3,10 @@
 :class:`Polyhedral` is a certifier whose radius is, where its budget allows, the true distance of the
 boundary: no certifier can prove more, up to the share ``gap``. :func:`exact_boundary` returns beside
 the proved lower bound what meets it from above: the nearest point at which the model itself answers
-otherwise, the class that lies there and the normal of the boundary. For networks of affine layers and
-ReLUs (leaky ones, absolute values) whose boundary is not crowded by thousands of open neurons; where
-the budget ends first the two bounds stay apart, and say how far the true distance can be.
+otherwise, the class that lies there and the normal of the boundary. For networks of affine layers,
+ReLUs (leaky ones, absolute values), max pooling and short sorts whose boundary is not crowded by
+thousands of open neurons; where the budget ends first the two bounds stay apart, and say how far the
+true distance can be.
 
 Reference: jordan2019, algorithm 1; fromherz2021, section 3.
 """
@@ -22,8 +23,9 @@ import torch
 from torch import Tensor
 
 from conjoin.certification.caps import Problem
-from conjoin.certification.known import Prepared, linear_rows, prepare, still
+from conjoin.certification.known import POINTS, Prepared, linear_rows, prepare, still
 from conjoin.certification.polyhedral import Budget, Found, Search
+from conjoin.certification.rectified import Rectified
 from conjoin.certification.relaxed import Kinked
 from conjoin.core.ball import Ball
 from conjoin.core.boundary import crossing, walked
@@ -75,10 +77,16 @@ class Polyhedral:
         """Read the operators off the model, once.
 
         Raises:
-            CapabilityError: If a layer is not known, or is neither affine nor has one kink at 0.
+            CapabilityError: If a layer is not known, or no network of affine maps and functions with
+                one kink at 0 is equal to it.
         """
         known = prepare(model, example, self)
-        return PreparedPolyhedral(known, self, Kinked.of(known.steps, self))
+        made = Rectified.of(known.steps)
+        network = Kinked.of(made.steps, self)
+        some = torch.cat([example.x[:POINTS], -example.x[:POINTS]])  # both sides of many kinks
+        sizes = network.magnitudes(some.double().abs())
+        made.check(known.steps, some, [network.room(size) for size in sizes])
+        return PreparedPolyhedral(known, self, network)
 
     def __call__(self, model: Model, batch: Batch, threat: Threat, quantity: Quantity, /) -> Bounds:
         """Return radii and whether S(x) is clear; prepares first."""
@@ -108,7 +116,7 @@ class PreparedPolyhedral:
         """Return radii of the threat, and a bound above the goal where S(x) is clear.
 
         Raises:
-            CapabilityError: If the threat is no ball of l2 or linf, or the quantity has no rows or no
+            CapabilityError: If the threat is no ball of a norm, or the quantity has no rows or no
                 goal.
             ModelError: If it was prepared for another model.
         """
@@ -163,10 +171,10 @@ def measured(method: object, threat: Threat, quantity: Quantity) -> Ball:
     """Return the ball in which distances are measured.
 
     Raises:
-        CapabilityError: If it is none of l2 or linf, or there is no boundary to be found.
+        CapabilityError: If it is none, or there is no boundary to be found.
     """
-    if not isinstance(threat, Ball) or threat.order == 1:
-        raise CapabilityError(f"{method!r} measures in a ball of l2 or linf; {threat} is none")
+    if not isinstance(threat, Ball):
+        raise CapabilityError(f"{method!r} measures in a ball of l1, l2 or linf; {threat} is none")
     if not math.isfinite(quantity.goal):
         raise CapabilityError(
             f"{method!r} looks for the boundary where the quantity reaches its goal; {quantity!r} has "
@@ -256,10 +264,10 @@ def exact_boundary(
     """Find the true nearest point at which the model answers otherwise, and prove it.
 
     Args:
-        model: A network of affine layers and ReLUs.
+        model: A network of affine layers, ReLUs, max pooling and sorts of pairs.
         data: The examples.
-        threat: ``L2`` or ``Linf``: its norm measures, its box holds the points, its radius bounds the
-            search; ``L2(torch.inf)`` for none.
+        threat: ``L1``, ``L2`` or ``Linf``: its norm measures, its box holds the points, its radius
+            bounds the search; ``L2(torch.inf)`` for none.
         method: The budget.
         quantity: Whose boundary: a minimum of linear functions of the outputs.
         target: What the quantity is about: the class that is left; the predicted one by default.

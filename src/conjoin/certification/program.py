@@ -1,12 +1,12 @@
 """The point of a polyhedron nearest to the origin, inside a box, by its dual; and what is proved of it.
 
-    min ‖d‖_p over W d + r <= 0, low <= d <= high,    p = 2 or infinity, low <= 0 <= high
+    min ‖d‖_p over W d + r <= 0, low <= d <= high,    p = 1, 2 or infinity, low <= 0 <= high
 
 Any multipliers λ >= 0 prove a lower bound: every feasible d has (λW) d + λ·r <= 0, so no d is nearer
 than this one half-space, whose distance inside the box is a problem of one number. The search for λ
-(a projected Newton method on the dual for Euclid's norm, a linear program for the largest element)
-need not be trusted, and is not: only the aggregated half-space is, in double precision with its
-rounding errors subtracted. Few rows at a time: a walk adds those that its point violates.
+(a projected Newton method on the dual for Euclid's norm, a linear program for the others) need not be
+trusted, and is not: only the aggregated half-space is, in double precision with its rounding errors
+subtracted. Few rows at a time: a walk adds those that its point violates.
 
 Reference: jordan2019, section 4 (facet distances as programs); bertsekas1982 (the Newton method).
 """
@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor
@@ -24,6 +27,7 @@ from torch import Tensor
 from conjoin.certification.rounding import gamma
 from conjoin.core.hyperplane import onto_plane
 
+Numbers = NDArray[Any]
 NEWTON = 100  # steps, at most
 LEAST, MOST = 1e-11, 1e3  # damping of Newton's steps, as a share of the squared lengths of the rows
 PRECISE = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
@@ -71,18 +75,23 @@ class Polyhedron:
         if self.order == 2:
             return self._euclid(lam, w, rho, unit, size)
         reach = torch.where(w > 0, -self.low, self.high)
-        spread = lam @ self.w.abs()
+        spread, wide = lam @ self.w.abs(), torch.maximum(-self.low, self.high)
 
-        def apart(far: float) -> bool:  # no d of the box with |d| <= far is in the half-space
-            some = torch.where(w == 0, 0, reach.clamp(max=far))
-            error = unit * (size + 2 * float((spread * reach.clamp(max=far)).nansum()))
-            return rho - float((w.abs() * some).sum()) > error
+        def most(weights: Tensor, within: Tensor, far: float) -> float:
+            if self.order == 1 and far < math.inf:
+                return float(gained(weights[None], within[None], far))
+            return float((weights * within.clamp(max=far)).nansum())
+
+        def apart(far: float) -> bool:  # no d of the box with ‖d‖ <= far is in the half-space
+            # by its error an element of w may have the other sign, and go the other way
+            error = unit * (size + 2 * most(spread, wide, far))
+            return rho - most(w.abs(), reach, far) > error
 
         if apart(math.inf):
             return math.inf
         change = self.w.new_tensor([-rho])
         d = onto_plane(w[None], change, self.low[None], self.high[None], self.order)
-        far = float(d.abs().max()) if rho > 0 else 0.0
+        far = float(torch.linalg.vector_norm(d, ord=self.order)) if rho > 0 else 0.0
         return max((s * far for s in SHORTER if apart(s * far)), default=0.0)
 
     def half_space(self, multipliers: Tensor) -> tuple[Tensor, float, float]:
@@ -149,29 +158,61 @@ class Polyhedron:
         return lam, d
 
     def _program(self) -> tuple[Tensor, Tensor]:
-        """Minimise t over W d <= -r and ``|d| <= t``; where no d is feasible, the largest violation."""
-        rows, n = self.w.shape
+        """Solve the linear program; where no d is feasible, that of the largest violation."""
         least = (1e-6 * self.r.abs()[:, None]).clamp(min=1e-300)  # a row may be all zero
         scale = torch.maximum(self.w.abs().sum(1, keepdim=True), least)
-        matrix, right = self.w / scale, -self.r / scale[:, 0]
+        matrix, right = self.w / scale, (-self.r / scale[:, 0]).numpy()
+        made = self._least_sum if self.order == 1 else self._least_largest
+        solved = made(matrix, right)
+        if solved is None:
+            sides = torch.stack([self.low, self.high], 1).tolist()
+            loose = torch.nn.functional.pad(matrix, (0, 1), value=-1.0).numpy()
+            cost, ends = [0.0] * len(sides) + [1.0], [*sides, (None, None)]
+            found = linprog(cost, loose, right, bounds=ends, method="highs")
+            if found.x is None:
+                return self.r.new_ones(len(self.r)), torch.zeros_like(self.low)
+            solved = found.ineqlin.marginals, found.x[:-1]
+        marginals, d = solved
+        lam = -torch.from_numpy(marginals[: len(self.r)].copy()) / scale[:, 0]
+        return lam.clamp(min=0), torch.from_numpy(d.copy())
+
+    def _least_largest(self, matrix: Tensor, right: Numbers) -> tuple[Numbers, Numbers] | None:
+        """Minimise t over W d <= -r and ``|d| <= t``; return marginals and d."""
+        n = matrix.shape[1]
         sides = torch.stack([self.low, self.high], 1).tolist()
-        eye, one = sparse.identity(n, format="csr"), sparse.csr_matrix(-torch.ones(n, 1).numpy())
+        eye, one = sparse.identity(n, format="csr"), sparse.csr_matrix(-np.ones((n, 1)))
         first = sparse.csr_matrix(torch.nn.functional.pad(matrix, (0, 1)).numpy())
         upper = sparse.vstack([first, sparse.hstack([eye, one]), sparse.hstack([-eye, one])])
-        whole = torch.cat([right, right.new_zeros(2 * n)]).numpy()
-        cost = [0.0] * n + [1.0]
-        found = linprog(
-            cost, upper, whole, bounds=[*sides, (0, None)], method="highs", options=PRECISE
-        )
-        if found.x is None:
-            loose = torch.nn.functional.pad(matrix, (0, 1), value=-1.0).numpy()
-            found = linprog(
-                cost, loose, right.numpy(), bounds=[*sides, (None, None)], method="highs"
-            )
-        if found.x is None:
-            return self.r.new_ones(rows), torch.zeros_like(self.low)
-        lam = -torch.from_numpy(found.ineqlin.marginals[:rows].copy()) / scale[:, 0]
-        return lam.clamp(min=0), torch.from_numpy(found.x[:n].copy())
+        whole, cost = np.concatenate([right, np.zeros(2 * n)]), [0.0] * n + [1.0]
+        ends = [*sides, (0, None)]
+        found = linprog(cost, upper, whole, bounds=ends, method="highs", options=PRECISE)
+        return None if found.x is None else (found.ineqlin.marginals, found.x[:n])
+
+    def _least_sum(self, matrix: Tensor, right: Numbers) -> tuple[Numbers, Numbers] | None:
+        """Minimise the sum of p and q over W (p - q) <= -r; return marginals and p - q."""
+        n = matrix.shape[1]
+        ends = [(0, end) for end in torch.cat([self.high, -self.low]).tolist()]
+        both = torch.cat([matrix, -matrix], 1).numpy()
+        found = linprog([1.0] * 2 * n, both, right, bounds=ends, method="highs", options=PRECISE)
+        return None if found.x is None else (found.ineqlin.marginals, found.x[:n] - found.x[n:])
 
 
-__all__ = ["Polyhedron"]
+def gained(size: Tensor, reach: Tensor, far: float) -> Tensor:
+    """Bound ``Σ size m`` over 0 <= m <= reach with ``Σ m <= far`` from above, up to rounding.
+
+    Every t >= 0 gives such a bound, ``far t + Σ max(size - t, 0) reach``; the least one has the t at
+    which the elements of larger size use up ``far``.
+
+    Args:
+        size, reach: Not negative, ``(rows, features)``.
+        far: Finite.
+    """
+    by = size.argsort(dim=1, descending=True)
+    before = reach.gather(1, by).cumsum(1) < far
+    last = before.sum(1, keepdim=True)
+    t = torch.nn.functional.pad(size.gather(1, by), (0, 1)).gather(1, last)
+    over = torch.where(size > t, (size - t) * reach, 0)
+    return far * t[:, 0] + over.sum(1)
+
+
+__all__ = ["Polyhedron", "gained"]

@@ -61,7 +61,9 @@ class Kinked:
                 slopes[place] = (-ends[0], ends[1])
             elif isinstance(op, Affine):
                 own += op.map.terms
-            elif isinstance(op, Elementwise) or not isinstance(op, Given | Fixed | Add | Reshape):
+            elif isinstance(op, Add):
+                own += len(step.sources)
+            elif isinstance(op, Elementwise) or not isinstance(op, Given | Fixed | Reshape):
                 raise CapabilityError(_unknown(method, step))
             terms[place] = own + max((terms[source] for source in step.sources), default=0)
         return cls(steps, slopes, max(terms) + math.prod(steps[0].shape))
@@ -70,6 +72,10 @@ class Kinked:
     def neurons(self) -> int:
         """The number of kinks."""
         return sum(math.prod(self.steps[place].shape) for place in self.slopes)
+
+    def room(self, size: Tensor) -> Tensor:
+        """Bound the rounding of what was summed up from numbers of this size."""
+        return gamma(8 * (self.terms + 32)) * size + self.terms * TINY
 
     def magnitudes(self, reach: Tensor) -> list[Tensor]:
         """Bound, for inputs of these magnitudes, all that a carried row sums up, by step."""
@@ -85,8 +91,10 @@ class Kinked:
                 size = op.bias if op.size is None else op.size
                 whole = op.map.absolute()(own[0])
                 found.append(whole if size is None else whole + size.abs())
-            elif isinstance(op, Elementwise):  # a slope times h, and a chord's intercept
-                found.append(4 * max(map(abs, self.slopes[place])) * own[0])
+            elif isinstance(op, Elementwise):
+                # both slopes times h, and a chord's intercept: high |low| / (high - low) <= |h| / 2
+                below, above = self.slopes[place]
+                found.append((abs(below) + 1.5 * abs(above - below)) * own[0])
             elif isinstance(op, Add):
                 found.append(torch.stack(own).sum(0))
             else:
@@ -97,9 +105,9 @@ class Kinked:
 
 def _unknown(method: object, step: Step) -> str:
     return (
-        f"{method!r} walks networks of affine layers, sums and functions with one kink at 0 (ReLU, "
-        f"leaky ReLU, abs); {step.name} ({type(step.op).__name__}) is none. Interval() and Lipschitz() "
-        "bound more layers"
+        f"{method!r} walks networks of affine layers, sums, maxima, short sorts and functions with one "
+        f"kink at 0 (ReLU, leaky ReLU, abs); {step.name} ({type(step.op).__name__}) is none. "
+        "Interval() and Lipschitz() bound more layers"
     )
 
 
@@ -170,8 +178,7 @@ class Region:
         shape = len(rows), self.network.steps[0].shape
         w = rows.new_zeros(shape[0], math.prod(shape[1])) if w is None else w
         whole = flat(rows.abs() * self.sizes[start]).sum(1)
-        slack = gamma(8 * (self.network.terms + 32)) * whole + self.network.terms * TINY
-        return Rows(w, constant, slack, gaps)
+        return Rows(w, constant, self.network.room(whole), gaps)
 
     def _through(self, place: int, coef: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Carry rows through a kink; return them, the constants, and the gaps at h."""
