@@ -45,6 +45,7 @@ SWEEP = "tests/unit/audit/test_robustness.py"
 BOUNDARY = "tests/reference/test_boundary.py"
 EXACT = "tests/reference/test_exact_boundary.py"
 RECTIFIED = "tests/reference/test_rectified.py"
+JACOBIAN = "tests/reference/test_jacobian.py"
 FEATURES = "tests/reference/test_features.py"
 CERTIFICATES = "tests/reference/test_certificates.py"
 LINEAR_BOUNDS = "tests/reference/test_linear_bounds.py"
@@ -5181,6 +5182,27 @@ EXACTLY = (
         "return far * t[:, 0] + over.sum(1)",
         "return far * t[:, 0]",
         (EXACT,),
+    ),
+    Mutant(
+        "one of several possible winners takes all",
+        "certification/jacobian.py",
+        "alone = (can.sum(-1) == 1)[:, None]",
+        "alone = (can.sum(-1) >= 1)[:, None]",
+        (JACOBIAN,),
+    ),
+    Mutant(
+        "an element that is sorted has fewer ranks",
+        "certification/jacobian.py",
+        "last = len(rank) - 1 - (low",
+        "last = len(rank) - 2 - (low",
+        (JACOBIAN,),
+    ),
+    Mutant(
+        "a pair whose order is open is taken as it stands",
+        "certification/jacobian.py",
+        "mean = wider(least, most)",
+        "mean = least",
+        (JACOBIAN,),
     ),
     Mutant(
         "the chord of a kink is too steep",

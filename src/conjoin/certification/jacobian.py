@@ -4,8 +4,10 @@
 
 L and U bound every element of the gradient of a row of the quantity over the whole set: intervals
 of slopes, carried back through the network (of ReLU: 0, 1, or [0, 1] where its argument can have
-both signs). What ties z to x is used as it is: each element moves up with slope L or down with
-slope U, within ball and box. It is *not* the gradient at x, which bounds nothing.
+both signs; of a maximum 1 to its only possible winner, 0 to what cannot win, [0, 1] to the others; an
+element that is sorted gets a mean of the gradients at the ranks that it can have). What ties z to x is
+used as it is: each element moves up with slope L or down with slope U, within ball and box. It is *not*
+the gradient at x, which bounds nothing.
 
 Reference: weng2018, section 3.3 (FastLip); zhang2019recurjac.
 """
@@ -29,7 +31,7 @@ from conjoin.certification.lines import slope_range
 from conjoin.certification.relaxing import apart
 from conjoin.certification.rounding import TINY, UNIT, gamma
 from conjoin.core.evidence import Claim
-from conjoin.core.linear import Linear, flat
+from conjoin.core.linear import Linear, Shape, flat
 from conjoin.core.operator import (
     Add,
     Affine,
@@ -37,14 +39,16 @@ from conjoin.core.operator import (
     Elementwise,
     Fixed,
     Given,
+    MaxWindows,
     Reshape,
+    Sort,
     SortPairs,
     Step,
 )
 from conjoin.core.protocols import Batch, carried
 from conjoin.core.quantity import PiecewiseLinear
 from conjoin.errors import CapabilityError
-from conjoin.models.activations import relu
+from conjoin.models.entries import windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,11 @@ class Gradients:
         if isinstance(op, Elementwise):
             return _times(value, slope_range(op, box.low, box.high))
         if isinstance(op, SortPairs):
+            return _paired(op, box, value)
+        if isinstance(op, Sort):
             return _sorted(op, box, value)
+        if isinstance(op, MaxWindows):
+            return _largest(op, box, step.shape, value)
         raise CapabilityError(
             f"no bound of its gradients over a set is known for {step.name} ({op}); Interval and Crown "
             "apply to it"
@@ -220,19 +228,57 @@ def _times(value: Range, slopes: Range) -> Range:
     return _wider(low, high, 4 * UNIT)
 
 
-def _sorted(op: SortPairs, box: Box, value: Range) -> Range:
-    """min(a, b) = a - relu(a - b), max(a, b) = b + relu(a - b): s the slope of the latter."""
+def _paired(op: SortPairs, box: Box, value: Range) -> Range:
+    """Λ_min to a and Λ_max to b where a is the smaller; else the reverse, or a mean of the two."""
     low, high, _ = apart(op, box)
-    slopes = slope_range(relu(), low, high)
-    halves = [v.chunk(2, dim=op.axis + 1) for v in value]
-    least, most = ((halves[0][k], halves[1][k]) for k in (0, 1))
-    rest = 1 - slopes[1], 1 - slopes[0]
-    a = _sum(_times(least, rest), _times(most, slopes))  # ∂/∂a = (1 - s) Λ_min + s Λ_max
-    b = _sum(_times(least, slopes), _times(most, rest))
-    return (
-        torch.cat([a[0], b[0]], dim=op.axis + 1),
-        torch.cat([a[1], b[1]], dim=op.axis + 1),
-    )
+    kept, turned = (high <= 0)[:, None], (low >= 0)[:, None]
+    ends = []
+    for end, wider in zip(value, (torch.minimum, torch.maximum), strict=True):
+        least, most = end.chunk(2, dim=op.axis + 1)
+        mean = wider(least, most)
+        a = torch.where(kept, least, torch.where(turned, most, mean))
+        b = torch.where(kept, most, torch.where(turned, least, mean))
+        ends.append(torch.cat([a, b], dim=op.axis + 1))
+    return ends[0], ends[1]
+
+
+def _sorted(op: Sort, box: Box, value: Range) -> Range:
+    """Give each element a mean of the gradients at the ranks that it can have."""
+    low, high = (end.movedim(op.axis, -1) for end in (box.low, box.high))
+    rows = [end.movedim(op.axis + 1, -1) for end in value]
+    rank = torch.arange(low.shape[-1], device=low.device)
+    ends: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for k in range(low.shape[-1]):
+        first = (high < low[..., k : k + 1]).sum(-1, keepdim=True)
+        last = len(rank) - 1 - (low > high[..., k : k + 1]).sum(-1, keepdim=True)
+        can = ((rank >= first) & (rank <= last))[:, None]
+        ends[0].append(torch.where(can, rows[0], math.inf).amin(-1))
+        ends[1].append(torch.where(can, rows[1], -math.inf).amax(-1))
+    found = [torch.stack(end, -1).movedim(-1, op.axis + 1) for end in ends]
+    return found[0], found[1]
+
+
+def _largest(op: MaxWindows, box: Box, shape: Shape, value: Range) -> Range:
+    """Give the only possible winner of a window all of its gradient; of several, each a share."""
+    source = tuple(box.low.shape[1:])
+    places = torch.from_numpy(windows(op, source, math.prod(shape))).to(box.low.device)
+    low, high = (torch.nn.functional.pad(flat(end), (0, 1), value=-math.inf)[:, places]
+                 for end in (box.low, box.high))  # fmt: skip
+    can = (high >= low.amax(-1, keepdim=True)) & (places >= 0)
+    alone = (can.sum(-1) == 1)[:, None]
+    least, most = (flat(end, 2) for end in value)
+    least = torch.where(alone, least, least.clamp(max=0))
+    most = torch.where(alone, most, most.clamp(min=0))
+    parts = least, most, torch.maximum(least.abs(), most.abs())
+    wholes = [least.new_zeros(*least.shape[:2], math.prod(source) + 1) for _ in parts]
+    for k, index in enumerate(places.unbind(1)):  # the place -1 is one beyond the last
+        for whole, part in zip(wholes, parts, strict=True):
+            whole.index_add_(2, index % whole.shape[2], torch.where(can[:, None, :, k], part, 0))
+    least, most, size = (w[..., :-1].reshape(*w.shape[:2], *source) for w in wholes)
+    if op.overlap == 1:
+        return least, most
+    room = gamma(2 * op.overlap + 8) * size + TINY
+    return least - room, most + room
 
 
 __all__ = ["Gradients", "LocalLipschitz"]
