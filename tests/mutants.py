@@ -5177,6 +5177,13 @@ EXACTLY = (
         (RECTIFIED,),
     ),
     Mutant(
+        "windows of a pool have padding at one place",
+        "models/entries.py",
+        "at = starts[:, None] + d * np.arange(k)",
+        "at = (starts[:, None] + d * np.arange(k)).clip(0)",
+        (RECTIFIED,),
+    ),
+    Mutant(
         "a sum is spent as if elements had no ends",
         "certification/program.py",
         "return far * t[:, 0] + over.sum(1)",

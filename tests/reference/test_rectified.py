@@ -24,6 +24,7 @@ from conjoin.core.ball import L1, L2, Ball, Linf
 from conjoin.core.drive import batch_of
 from conjoin.core.operator import Concat, MaxWindows, Sort, SortPairs, Step, evaluate
 from conjoin.errors import CapabilityError
+from conjoin.models.entries import windows
 from conjoin.nn import GroupSort, MinMax
 
 DOUBLE = torch.float64
@@ -86,6 +87,30 @@ def test_it_is_the_same_function_without_what_it_replaces(name: str) -> None:
         assert value.shape[1:] == step.shape
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in OPERATORS if name not in {"pairs", "groups", "whole"}]
+)
+def test_the_numbers_of_a_pool_tell_the_windows_that_unit_vectors_tell(name: str) -> None:
+    made, shape = OPERATORS[name]
+    steps = steps_of(made(), numbers(2, *shape))
+    for step in (step for step in steps if isinstance(step.op, MaxWindows)):
+        source, rows = steps[step.sources[0]].shape, math.prod(step.shape)
+        assert isinstance(step.op, MaxWindows)
+        seen = windows(replace(step.op, pool=None), source, rows)
+        assert np.array_equal(windows(step.op, source, rows), seen)
+
+
+def test_windows_of_a_large_image_are_read() -> None:
+    pool = MaxWindows(
+        "max_pool", lambda x: torch.max_pool2d(x, 3, 2, 1), 4, ((3, 3), (2, 2), (1, 1), (1, 1))
+    )
+    x = numbers(1, 32, 56, 56)
+    out = pool(x)
+    places = windows(pool, tuple(x.shape[1:]), out.numel())
+    found = np.where(places >= 0, x.numpy().ravel()[places], -np.inf).max(1)
+    assert np.array_equal(found, out.numpy().ravel())
+
+
 def test_windows_that_overlap_share_their_pairs_and_need_no_more() -> None:
     pool = steps_of(nn.MaxPool1d(2, 1), numbers(2, 1, 9))
     assert Kinked.of(Rectified.of(pool).steps, "test").neurons == 8
@@ -130,10 +155,10 @@ def choices(layer: nn.Module, width: int) -> Iterator[Choice]:
     if isinstance(layer, nn.MaxPool1d):
         k, s, p, d = layer.kernel_size, layer.stride, layer.padding, layer.dilation
         starts = range(-p, width + p - d * (k - 1), s)
-        windows = [[i for i in range(a, a + d * k, d) if 0 <= i < width] for a in starts]
-        for winners in itertools.product(*windows):
-            rows = [eye[w] - eye[i] for w, window in zip(winners, windows, strict=True)
-                    for i in window if i != w]  # fmt: skip
+        spans = [[i for i in range(a, a + d * k, d) if 0 <= i < width] for a in starts]
+        for winners in itertools.product(*spans):
+            rows = [eye[w] - eye[i] for w, span in zip(winners, spans, strict=True)
+                    for i in span if i != w]  # fmt: skip
             yield eye[list(winners)], np.array(rows).reshape(-1, width)
     elif isinstance(layer, nn.ReLU):
         for on in itertools.product((1.0, 0.0), repeat=width):

@@ -42,6 +42,8 @@ def windows(op: MaxWindows, source: Shape, rows: int) -> NDArray[Any]:
     Raises:
         CapabilityError: If it is too large to be looked at.
     """
+    if op.pool is not None:
+        return _pooled(op.pool, source)
     inside = _images(op, source, rows) > 0
     order = _first(inside)
     return np.where(np.take_along_axis(inside, order, 1), order, -1)
@@ -70,6 +72,26 @@ def _images(op: Any, source: Shape, rows: int) -> NDArray[Any]:
         raise CapabilityError(f"{op.name}: {rows} x {count} entries are too many to look at")
     unit = torch.eye(count, dtype=torch.float64).reshape(-1, *source)
     return torch.cat([op(part).flatten(1) for part in unit.split(256)]).T.numpy()
+
+
+def _pooled(pool: tuple[Shape, Shape, Shape, Shape], source: Shape) -> NDArray[Any]:
+    """Return the places of the windows of a pool over the last axes, by its numbers."""
+    axes = len(pool[0])
+    outer, inner = source[:-axes], source[-axes:]
+    lines = []
+    for n, k, stride, pad, d in zip(inner, *pool, strict=True):
+        starts = np.arange(-pad, n + pad - d * (k - 1), stride)
+        at = starts[:, None] + d * np.arange(k)
+        lines.append(np.where((at >= 0) & (at < n), at, -1))
+    whole = np.arange(math.prod(outer)).reshape(-1, 1)
+    for n, at in zip(inner, lines, strict=True):
+        joined = whole[:, None, :, None] * n + at[None, :, None, :]
+        inside = (whole[:, None, :, None] >= 0) & (at[None, :, None, :] >= 0)
+        whole = np.where(inside, joined, -1).reshape(len(whole) * len(at), -1)
+    order = _first(whole >= 0)
+    return np.where(
+        np.take_along_axis(whole >= 0, order, 1), np.take_along_axis(whole, order, 1), -1
+    )
 
 
 def _first(inside: NDArray[Any]) -> NDArray[Any]:
