@@ -255,8 +255,11 @@ NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {
 }  # fmt: skip
 
 
+SLOW = {"sorted": pytest.mark.slow}  # 36 orders of each of two groups
+
+
 @pytest.mark.parametrize("ball", BALLS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW.get(n, ())) for n in NETWORKS])
 def test_the_exact_boundary_is_the_least_of_all_pieces(name: str, ball: type[Ball]) -> None:
     for seed, box in enumerate((OPEN, (0.0, 1.0))):
         net = NETWORKS[name](seed)
